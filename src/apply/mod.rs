@@ -1,0 +1,1 @@
+//! Changes into the store, in commit order.

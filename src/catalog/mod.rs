@@ -1,0 +1,88 @@
+//! The primary's catalogue as of one moment: immutable, swapped whole.
+//!
+//! `source` reads it from the primary, `apply` puts it in place, `query` resolves names against it.
+
+mod privileges;
+
+use std::{collections::HashMap, sync::Arc};
+
+use arc_swap::ArcSwap;
+
+pub use privileges::Privileges;
+
+use crate::types::{PgType, TableOid, TableSchema, TypeOid};
+
+/// What the program knows of the primary. Every reader holds one `Arc<Catalog>` for a statement.
+#[derive(Debug, Default)]
+pub struct Catalog {
+    /// Counts up with every swap; plans made under another version are void.
+    pub version: u64,
+    pub database: String,
+    /// `server_version_num`, such as 150020.
+    pub server_version_num: u32,
+    /// `lc_monetary` of the database; sessions that differ get money text from the primary.
+    pub lc_monetary: String,
+    pub types: HashMap<TypeOid, Arc<PgType>>,
+    /// Every relation of the database that an unqualified name could mean, temporary ones
+    /// excepted: schema -> name -> relation.
+    pub relations: HashMap<String, HashMap<String, Relation>>,
+    /// The chosen tables that can be mirrored.
+    pub tables: HashMap<TableOid, Arc<TableSchema>>,
+    /// The chosen tables that cannot be mirrored, with the reason.
+    pub unsupported: Vec<UnsupportedTable>,
+    pub privileges: Privileges,
+}
+
+/// A row of `pg_class`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Relation {
+    pub oid: TableOid,
+    /// `pg_class.relkind`.
+    pub kind: u8,
+}
+
+/// A chosen table that goes to the primary, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnsupportedTable {
+    pub oid: TableOid,
+    pub schema: String,
+    pub name: String,
+    /// What is missing and the command that mends it.
+    pub reason: String,
+}
+
+impl Catalog {
+    pub fn relation(&self, schema: &str, name: &str) -> Option<Relation> {
+        self.relations.get(schema)?.get(name).copied()
+    }
+
+    /// Resolves an unqualified name along a search path as `RelnameGetRelid` does: the first schema
+    /// that has a relation of that name. `path` is `current_schemas(true)` of the session.
+    pub fn resolve<'a>(&self, path: impl IntoIterator<Item = &'a str>, name: &str) -> Option<Relation> {
+        path.into_iter().find_map(|schema| self.relation(schema, name))
+    }
+}
+
+/// The current catalogue: one writer (`apply`), any number of readers.
+#[derive(Debug, Default)]
+pub struct CatalogHandle {
+    current: ArcSwap<Catalog>,
+}
+
+impl CatalogHandle {
+    pub fn new(catalog: Catalog) -> CatalogHandle {
+        CatalogHandle { current: ArcSwap::from_pointee(catalog) }
+    }
+
+    pub fn load(&self) -> Arc<Catalog> {
+        self.current.load_full()
+    }
+
+    /// Puts a new catalogue in place under the next version.
+    pub fn swap(&self, mut catalog: Catalog) -> Arc<Catalog> {
+        catalog.version = self.current.load().version + 1;
+        let catalog = Arc::new(catalog);
+        self.current.store(Arc::clone(&catalog));
+        catalog
+    }
+}

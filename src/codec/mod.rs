@@ -1,0 +1,1 @@
+//! PostgreSQL values, text and binary, both ways; total on any bytes.

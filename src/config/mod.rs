@@ -1,0 +1,189 @@
+//! The configuration: file, environment and flags as written (`raw`), and [`Config`], validated,
+//! which is all that the program uses.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+/// The validated configuration. Every field has its default in `config/millpond.toml`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    pub primary: Primary,
+    pub listen: Listen,
+    pub tables: Vec<TableRule>,
+    pub replication: Replication,
+    pub fallthrough: Fallthrough,
+    pub freshness: Freshness,
+    pub memory: Memory,
+    pub auth: Auth,
+    pub limits: Limits,
+    pub admin: Admin,
+    pub log: Log,
+    pub cache: Cache,
+}
+
+/// `[primary]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Primary {
+    /// `postgres://user@host:port/database?sslmode=..`, as libpq reads it.
+    pub url: String,
+    /// Overrides the URL's password; else PGPASSWORD, else the passfile.
+    pub password: Option<String>,
+    pub passfile: Option<PathBuf>,
+    /// How long to try to reach the primary at start before giving up with exit code 69.
+    pub start_timeout: Duration,
+    pub connect_timeout: Duration,
+}
+
+/// `[listen]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Listen {
+    pub address: SocketAddr,
+    pub unix_socket_dir: Option<PathBuf>,
+    /// `[listen.tls]`
+    pub tls: Option<ListenTls>,
+    /// Serving threads; by default one for each core.
+    pub threads: usize,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct ListenTls {
+    pub cert: PathBuf,
+    pub key: PathBuf,
+    pub client_ca: Option<PathBuf>,
+}
+
+/// `[[tables]]`: which tables, and how.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TableRule {
+    /// `schema.table` with `*` and `?`; a name without a schema means `public`.
+    pub matches: Vec<String>,
+    pub exclude: Vec<String>,
+    /// `table.column` or `schema.table.column`: never leaves the primary.
+    pub exclude_columns: Vec<String>,
+    pub mode: TableMode,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TableMode {
+    Mirror,
+}
+
+/// `[replication]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Replication {
+    pub mode: ReplicationMode,
+    /// Slot name; by default `millpond_<instance>`.
+    pub slot: String,
+    /// Publication name; created and owned by us unless it exists already.
+    pub publication: String,
+    /// Set: the slot is permanent and survives a lost connection. Unset: temporary.
+    pub checkpoint_dir: Option<PathBuf>,
+    /// Connections that copy side by side.
+    pub copy_workers: usize,
+    /// How long to wait for the slot behind older transactions before saying who holds it up.
+    pub slot_timeout: Duration,
+    /// Lock wait at the start of a copy: our lock must not queue in front of the application.
+    pub lock_timeout: Duration,
+    /// How often status is sent and asked for.
+    pub status_interval: Duration,
+    /// How often the catalogue is compared with ours.
+    pub catalog_interval: Duration,
+    /// Bytes that one open transaction may hold here; beyond it its tables are copied again.
+    pub max_transaction_bytes: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReplicationMode {
+    Auto,
+    Logical,
+}
+
+/// `[fallthrough]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fallthrough {
+    pub reads: Forwarding,
+    pub writes: Forwarding,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forwarding {
+    Forward,
+    Reject,
+}
+
+/// `[freshness]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Freshness {
+    /// How long a read waits for the session's own last position before the primary answers it.
+    pub wait_timeout: Duration,
+}
+
+/// `[memory]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Memory {
+    pub max_bytes: u64,
+}
+
+/// `[auth]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Auth {
+    pub method: AuthMethod,
+    /// Relay only: admit clients even where the primary would admit our address without a password.
+    pub allow_trust: bool,
+    /// `[auth.users]`, for `scram`: role -> password, which is also how we log in as that role.
+    pub users: Vec<AuthUser>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuthMethod {
+    /// The primary admits or refuses each client; we hand the exchange on.
+    Relay,
+    /// SCRAM-SHA-256 against `[auth.users]`.
+    Scram,
+    /// Every client is who it says it is.
+    Trust,
+}
+
+#[derive(Clone, PartialEq)]
+pub struct AuthUser {
+    pub name: String,
+    pub password: String,
+}
+
+impl std::fmt::Debug for AuthUser {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AuthUser").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// `[limits]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Limits {
+    pub max_connections: usize,
+    /// From accept to ReadyForQuery.
+    pub login_timeout: Duration,
+    pub max_message_bytes: u32,
+    /// Prepared statements and portals of one session.
+    pub max_statements: usize,
+}
+
+/// `[admin]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Admin {
+    /// `None` when `admin.listen = ""`.
+    pub listen: Option<SocketAddr>,
+}
+
+/// `[log]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Log {
+    /// A `tracing` filter, such as `info` or `millpond::source=debug`.
+    pub filter: String,
+    pub json: bool,
+}
+
+/// `[cache]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cache {
+    /// `false`: a plain proxy.
+    pub enabled: bool,
+}

@@ -1,0 +1,1 @@
+//! Replication and COPY bytes to changes; no IO.

@@ -1,0 +1,1 @@
+//! Shutdown and readiness.

@@ -1,0 +1,3 @@
+//! What is shown of the running program: status, metrics, logs.
+
+pub mod status;
