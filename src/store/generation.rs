@@ -79,8 +79,8 @@ impl Directory {
 }
 
 impl Generation {
-    /// A generation of sealed chunks, seen whole from `begin` on. Indexes are built in bulk.
-    pub(super) fn new(schema: Arc<TableSchema>, begin: u64, chunks: Vec<Chunk>) -> Generation {
+    /// A generation of sealed chunks, not seen before its `begin` is set. Indexes are built in bulk.
+    pub(super) fn new(schema: Arc<TableSchema>, chunks: Vec<Chunk>) -> Generation {
         let physical = physical_columns(&schema);
         let mut structures: Vec<Structure> = Vec::new();
         let mut serves = Vec::new();
@@ -106,7 +106,7 @@ impl Generation {
         let generation = Generation {
             schema,
             physical,
-            begin,
+            begin: u64::MAX,
             directory: ArcSwap::from_pointee(Directory { chunks, ..Directory::default() }),
             structures,
             serves,

@@ -19,7 +19,7 @@ mod tests;
 
 pub use chunk::{Chunk, ChunkBuilder, Row, RowRef};
 pub use snapshot::{Snapshot, TableView};
-pub use writer::{StoreError, TableSize, Writer};
+pub use writer::{StoreError, TableImage, TableSize, Writer};
 
 use std::{
     collections::HashMap,

@@ -175,7 +175,7 @@ fn run_history(seed: u64, commits: usize, changes_max: usize, keyed: bool) {
         builder.push(&datums(&row));
         model.insert((id, 0), row);
     }
-    writer.load(Arc::clone(&schema), vec![builder.finish()]);
+    writer.load(TableImage::build(Arc::clone(&schema), vec![builder.finish()]));
     writer.set_live(oid, true);
     writer.publish(Lsn(1));
     let mut open: Vec<(Snapshot, Model)> = vec![(store.snapshot(), model.clone())];
@@ -264,7 +264,7 @@ fn sealing_and_compaction_change_no_snapshot() {
 fn one_of_equal_rows_is_deleted() {
     let (store, mut writer) = Store::new();
     let oid = TableOid(1);
-    writer.load(schema(1, false), Vec::new());
+    writer.load(TableImage::build(schema(1, false), Vec::new()));
     writer.set_live(oid, true);
     let row = (1, None, Some("x".to_string()));
     for _ in 0..3 {
@@ -280,7 +280,7 @@ fn one_of_equal_rows_is_deleted() {
 fn all_tables_change_at_once() {
     let (store, mut writer) = Store::new();
     for oid in [1, 2] {
-        writer.load(schema(oid, true), Vec::new());
+        writer.load(TableImage::build(schema(oid, true), Vec::new()));
         writer.set_live(TableOid(oid), true);
     }
     writer.publish(Lsn(1));
@@ -303,7 +303,7 @@ fn all_tables_change_at_once() {
 fn readers_beside_a_writer_see_whole_commits() {
     let (store, mut writer) = Store::new();
     let oid = TableOid(1);
-    writer.load(schema(1, true), Vec::new());
+    writer.load(TableImage::build(schema(1, true), Vec::new()));
     writer.set_live(oid, true);
     for id in 0..100 {
         writer.insert(oid, &datums(&(id, Some(0), None))).expect("insert");

@@ -42,6 +42,23 @@ pub struct TableSize {
     pub bytes: u64,
 }
 
+/// A whole table, copied and indexed, on its way into the store. Building it is most of the work, and
+/// any thread may do it.
+#[derive(Debug)]
+pub struct TableImage {
+    generation: Generation,
+}
+
+impl TableImage {
+    pub fn build(schema: Arc<TableSchema>, chunks: Vec<Chunk>) -> TableImage {
+        TableImage { generation: Generation::new(schema, chunks) }
+    }
+
+    pub fn schema(&self) -> &Arc<TableSchema> {
+        &self.generation.schema
+    }
+}
+
 /// Changes the store. There is one, and it is not cloned.
 #[derive(Debug)]
 pub struct Writer {
@@ -71,12 +88,10 @@ impl Writer {
         &self.store
     }
 
-    /// Puts copied rows in place as a table's next generation, seen from the next publish on. The
+    /// Puts copied rows in place as a table's next generation, seen from the next publish on. A new
     /// table is not read before [`Writer::set_live`].
-    pub fn load(&mut self, schema: Arc<TableSchema>, chunks: Vec<Chunk>) {
-        let oid = schema.oid;
-        let generation = Arc::new(Generation::new(schema, self.next, chunks));
-        self.add_generation(oid, generation);
+    pub fn load(&mut self, image: TableImage) {
+        self.add_generation(image.generation);
     }
 
     /// Lets queries read a table, or stops them.
@@ -135,7 +150,7 @@ impl Writer {
     /// Empties a table.
     pub fn truncate(&mut self, oid: TableOid) -> Result<(), StoreError> {
         let schema = Arc::clone(&self.generation(oid)?.schema);
-        self.add_generation(oid, Arc::new(Generation::new(schema, self.next, Vec::new())));
+        self.add_generation(Generation::new(schema, Vec::new()));
         Ok(())
     }
 
@@ -225,7 +240,10 @@ impl Writer {
         tail
     }
 
-    fn add_generation(&mut self, oid: TableOid, generation: Arc<Generation>) {
+    fn add_generation(&mut self, mut generation: Generation) {
+        generation.begin = self.next;
+        let oid = generation.schema.oid;
+        let generation = Arc::new(generation);
         match self.store.table(oid) {
             Some(table) => {
                 let mut generations = Vec::clone(&table.generations.load());
