@@ -44,6 +44,13 @@ pub struct Flag {
     pub value: String,
 }
 
+impl Sources {
+    /// Those of this process: its environment, and what the command line gave.
+    pub fn of_process(file: Option<PathBuf>, flags: Vec<Flag>) -> Sources {
+        Sources { file, environment: std::env::vars_os().collect(), flags }
+    }
+}
+
 impl Config {
     /// Reads and validates everything.
     ///
@@ -53,6 +60,16 @@ impl Config {
     pub fn load(sources: &Sources) -> Result<Config, ConfigErrors> {
         let report = Report::new(sources.file.as_ref().map(|path| path.display().to_string()));
         let config = load(sources, Machine::this(), &report);
+        report.into_result(config)
+    }
+
+    /// Validates the text of a file by itself, without environment or flags.
+    ///
+    /// # Errors
+    /// All that is wrong, each with its key.
+    pub fn from_toml(text: &str) -> Result<Config, ConfigErrors> {
+        let report = Report::new(None);
+        let config = merge(Some(text), &Sources::default(), Machine::this(), &report);
         report.into_result(config)
     }
 }
@@ -65,8 +82,12 @@ pub(super) fn load(sources: &Sources, machine: Machine, report: &Report) -> Conf
             })
             .ok()
     });
+    merge(file.as_deref(), sources, machine, report)
+}
+
+fn merge(file: Option<&str>, sources: &Sources, machine: Machine, report: &Report) -> Config {
     let layers = || [environment(&sources.environment, report), flags(&sources.flags)];
-    let tree = match build(file.as_deref(), layers()) {
+    let tree = match build(file, layers()) {
         Ok(tree) => tree,
         Err(error) => {
             report.error(FILE_KEY, None, parse_error(&error));

@@ -173,6 +173,15 @@ fn tables_of_flag_and_variable_replace_those_of_the_file() {
 }
 
 #[test]
+fn a_text_by_itself_is_a_configuration() {
+    assert_eq!(Config::from_toml(MINIMAL).unwrap().tables[0].matches, ["public.*"]);
+    let keys =
+        |text| Config::from_toml(text).unwrap_err().errors.into_iter().map(|e| e.key).collect::<Vec<_>>();
+    assert_eq!(keys("[cache]\nenabled = 2\n"), ["cache.enabled", "tables", "primary.url"]);
+    assert_eq!(keys("[cache"), ["--config"]);
+}
+
+#[test]
 fn a_plain_proxy_needs_no_tables() {
     let config = config("[primary]\nurl = 'postgres://db/app'\n[cache]\nenabled = false\n");
     assert!(config.tables.is_empty() && !config.cache.enabled);

@@ -224,7 +224,7 @@ fn split_unit(text: &str) -> (&str, &str) {
 
 fn show_bytes(size: u64) -> String {
     let units = [(1 << 40, "TB"), (1 << 30, "GB"), (1 << 20, "MB"), (1 << 10, "kB")];
-    match units.iter().find(|(unit, _)| size >= *unit && size % unit == 0) {
+    match units.iter().find(|(unit, _)| size >= *unit && size.is_multiple_of(*unit)) {
         Some((unit, name)) => format!("{}{name}", size / unit),
         None => format!("{size}B"),
     }

@@ -1,3 +1,8 @@
 //! What is shown of the running program: status, metrics, logs.
 
+pub mod logging;
+pub mod metrics;
+mod sharded;
 pub mod status;
+
+pub use sharded::{Counter, Histogram};
