@@ -44,14 +44,15 @@ pub(super) enum Event {
     CopyBegins(Arc<TableSchema>),
     /// Its rows at a snapshot, with the catalogue that describes them.
     Copied { image: Box<TableImage>, at: Lsn },
-    /// Its copy failed; another one will be tried.
-    CopyFailed { table: TableOid, reason: String },
     /// Nobody may read it until it has been copied again.
     Quarantine { table: TableOid, reason: String },
     /// It is not to be mirrored any more.
     Drop(TableOid),
-    /// A new connection begins a new stream; what was half received comes again.
-    StreamBegins,
+    /// A new connection begins a new stream, which counts its own progress; what was half received
+    /// comes again.
+    StreamBegins(Arc<Progress>),
+    /// Nobody may read anything until everything has been copied again: it is another primary's.
+    Distrust,
 }
 
 /// The result of a full copy.
@@ -70,16 +71,24 @@ pub(super) struct Shared {
     pub(super) status: Arc<Status>,
     pub(super) watermark: Arc<Watermark>,
     pub(super) metrics: Arc<Metrics>,
-    /// Tables that have to be copied again.
-    pub(super) recopy: mpsc::UnboundedSender<TableOid>,
-    /// What may be acknowledged to the primary.
-    pub(super) progress: Arc<Progress>,
+    /// What has to be copied again. Unbounded: there is at most one request for each table between two
+    /// copies of it.
+    pub(super) requests: mpsc::UnboundedSender<Request>,
     pub(super) max_transaction_bytes: u64,
+}
+
+/// What the applier asks of the supervisor.
+#[derive(Debug)]
+pub(super) enum Request {
+    /// Copy this table again.
+    Copy(TableOid),
+    /// Copy everything again: the stream cannot be understood any more.
+    Bootstrap(StreamError),
 }
 
 /// The stream itself is broken: nothing after it can be trusted, everything is copied again.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum StreamError {
+pub enum StreamError {
     #[error(transparent)]
     Decode(#[from] DecodeError),
     #[error(transparent)]
@@ -94,6 +103,8 @@ pub(super) struct Applier {
     relations: HashMap<TableOid, crate::decode::Relation>,
     decoder: Decoder,
     transactions: Transactions,
+    /// What the current stream may acknowledge.
+    progress: Option<Arc<Progress>>,
     /// Everything committed up to here is in the store or was before the copy.
     reached: Lsn,
     /// End of the last commit applied: the same commit again is passed over.
@@ -101,6 +112,8 @@ pub(super) struct Applier {
     /// Bootstrapped tables wait for this position before they go live.
     live_at: Option<Lsn>,
     dirty: bool,
+    /// The stream could not be understood: what comes is ignored until everything is copied again.
+    broken: bool,
     sizes_at: Option<Instant>,
 }
 
@@ -114,31 +127,37 @@ impl Applier {
             relations: HashMap::new(),
             decoder: Decoder::default(),
             transactions,
+            progress: None,
             reached: Lsn::ZERO,
             applied: Lsn::ZERO,
             live_at: None,
             dirty: false,
+            broken: false,
             sizes_at: None,
         }
     }
 
-    /// Runs until the supervisor is gone. A panic in here poisons the store: what it holds may be
-    /// half of a commit.
-    pub(super) fn run(mut self, mut events: mpsc::Receiver<Event>) -> Result<(), StreamError> {
-        let poison = PoisonOnPanic(Arc::clone(self.writer.store()));
+    /// Runs until the supervisor is gone, or asks for a new copy of everything by ending. A panic in
+    /// here poisons the store: what it holds may be half of a commit.
+    pub(super) fn run(mut self, mut events: mpsc::Receiver<Event>) {
+        let _poison = PoisonOnPanic(Arc::clone(self.writer.store()));
         while let Some(event) = events.blocking_recv() {
-            self.handle(event)?;
+            self.handle(event);
         }
-        std::mem::forget(poison);
-        Ok(())
     }
 
-    fn handle(&mut self, event: Event) -> Result<(), StreamError> {
+    fn handle(&mut self, event: Event) {
         match event {
             Event::Bootstrapped(bootstrapped) => self.bootstrap(*bootstrapped),
             Event::Frames(frames) => {
                 for frame in frames {
-                    self.frame(frame)?;
+                    if self.broken {
+                        break;
+                    }
+                    if let Err(error) = self.frame(frame) {
+                        self.broken = true;
+                        let _ = self.shared.requests.send(Request::Bootstrap(error));
+                    }
                 }
             }
             Event::Catalog(catalog) => {
@@ -152,20 +171,24 @@ impl Applier {
                     self.shared.status.update_table(oid, |s| s.state = TableState::CatchingUp);
                 }
             }
-            Event::CopyFailed { table, reason } => self.quarantine(table, reason),
             Event::Quarantine { table, reason } => self.quarantine(table, reason),
             Event::Drop(oid) => {
                 self.tables.remove(&oid);
                 self.writer.drop_table(oid);
                 self.shared.status.remove_table(oid);
             }
-            Event::StreamBegins => {
+            Event::Distrust => {
+                for oid in self.writer.table_oids() {
+                    self.writer.set_live(oid, false);
+                }
+            }
+            Event::StreamBegins(progress) => {
+                self.progress = Some(progress);
                 self.decoder = Decoder::default();
                 self.transactions = Transactions::new(self.shared.max_transaction_bytes);
             }
         }
         self.finish_batch();
-        Ok(())
     }
 
     fn frame(&mut self, frame: Frame) -> Result<(), StreamError> {
@@ -254,7 +277,7 @@ impl Applier {
             s.reason = Some(reason);
         });
         // The receiver lives as long as the supervisor, without which no copy can be made anyway.
-        let _ = self.shared.recopy.send(oid);
+        let _ = self.shared.requests.send(Request::Copy(oid));
     }
 
     fn copy_begins(&mut self, schema: Arc<TableSchema>) {
@@ -303,6 +326,7 @@ impl Applier {
         self.writer.publish_restart(at);
         self.shared.watermark.set(at);
         self.dirty = false;
+        self.broken = false;
     }
 
     /// Publishes what the batch brought, lets finished copies in, and tells how far we are.
@@ -326,7 +350,12 @@ impl Applier {
                 self.go_live(oid);
             }
         }
-        self.shared.progress.applied(self.reached);
+        if let Some(progress) = &self.progress {
+            // After a copy we can be ahead of what this stream has named so far.
+            let named = self.reached.min(progress.received());
+            progress.set_applied(named);
+            progress.set_flushed(named);
+        }
         self.shared.watermark.set(self.reached);
         let (applied, reached) = (self.applied, self.reached);
         self.shared.status.update_replication(|s| {
