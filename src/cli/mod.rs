@@ -1,4 +1,5 @@
 //! The commands.
+pub mod demo;
 
 pub mod args;
 pub mod exit;

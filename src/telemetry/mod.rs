@@ -4,5 +4,6 @@ pub mod logging;
 pub mod metrics;
 mod sharded;
 pub mod status;
+pub mod watermark;
 
 pub use sharded::{Counter, Histogram};

@@ -1,0 +1,4 @@
+//! The tests that need a PostgreSQL: one program, so that they share its servers.
+
+mod demo;
+mod support;

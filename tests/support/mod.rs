@@ -1,0 +1,5 @@
+//! What the tests share: servers, clients and waiting.
+
+pub(crate) mod client;
+pub(crate) mod postgres;
+pub(crate) mod wait;
