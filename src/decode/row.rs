@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{CopyTuple, DecodeError, Relation, RelationColumn, ReplicaIdentityKind, Tuple, TupleValue};
+use super::{
+    CopyTuple, DecodeError, Relation, RelationColumn, ReplicaIdentityKind, Tuple, TupleValue,
+};
 use crate::{
     codec,
     types::{ColumnSchema, Datum, PgType, ReplicaIdentity, TableSchema},
