@@ -1,6 +1,8 @@
 //! Assembly: makes every component in order, starts them, waits for a signal, stops them in order.
 
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::Duration};
+
+use tokio::sync::oneshot;
 
 use crate::{
     admin::{self, AdminError},
@@ -17,7 +19,7 @@ use crate::{
 pub enum ServeError {
     #[error(transparent)]
     Admin(#[from] AdminError),
-    #[error("signals cannot be caught: {0}")]
+    #[error("signals cannot be caught")]
     Signals(#[source] io::Error),
     #[error(transparent)]
     Shutdown(#[from] ShutdownTimeout),
@@ -30,20 +32,33 @@ pub struct Finding {
     pub remedy: String,
 }
 
-/// Runs until a signal asks to stop.
+/// Runs until a signal asks to stop; a second one exits at once.
+///
+/// # Errors
+/// As [`run`].
+pub async fn serve(config: Config) -> Result<(), ServeError> {
+    let shutdown = Shutdown::new();
+    let signals = shutdown.on_signals(|code| std::process::exit(code)).map_err(ServeError::Signals)?;
+    tokio::spawn(signals);
+    run(config, shutdown, None).await
+}
+
+/// Runs until shutdown is requested. `ready` is told when `/readyz` would say so for the first time.
 ///
 /// # Errors
 /// When something can't be started, or doesn't stop within the grace period.
-pub async fn serve(config: Config) -> Result<(), ServeError> {
+pub async fn run(
+    config: Config,
+    shutdown: Shutdown,
+    ready: Option<oneshot::Sender<()>>,
+) -> Result<(), ServeError> {
     let status = Arc::new(Status::default());
     let metrics = Arc::new(Metrics::new(Arc::clone(&status)));
     let readiness = Readiness::default();
-    let (shutdown, admin_stop) = (Shutdown::new(), Shutdown::new());
+    let draining = readiness.latch("daemon", "starting");
+    let admin_stop = Shutdown::new();
     // Ports first: one that is taken is known before anything is done to the primary.
     let listener = config.admin.listen.map(admin::bind).transpose()?;
-    let signals = shutdown.on_signals(|code| std::process::exit(code)).map_err(ServeError::Signals)?;
-    tokio::spawn(signals);
-    let draining = readiness.latch("daemon", "starting");
     let admin = listener
         .map(|listener| {
             let (status, metrics) = (Arc::clone(&status), Arc::clone(&metrics));
@@ -52,7 +67,11 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
         .transpose()?;
 
     draining.release();
-    shutdown.token().requested().await;
+    let stopped = shutdown.token();
+    tokio::select! {
+        () = tell_when_ready(&status, &readiness, ready) => {}
+        () = stopped.requested() => {}
+    }
     draining.hold("shutting down");
     let completed = shutdown.completed(GRACE_PERIOD).await;
     admin_stop.request("everything else has stopped");
@@ -61,6 +80,20 @@ pub async fn serve(config: Config) -> Result<(), ServeError> {
         let _ = tokio::task::spawn_blocking(move || admin.join()).await;
     }
     Ok(completed?)
+}
+
+/// Never ends: what there is to tell is told once.
+async fn tell_when_ready(status: &Status, readiness: &Readiness, ready: Option<oneshot::Sender<()>>) {
+    // For people who wait; nothing depends on it.
+    const LOOK_EVERY: Duration = Duration::from_millis(100);
+    if let Some(ready) = ready {
+        while !admin::not_ready(status, readiness).is_empty() {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        // Whoever asked may have gone.
+        let _ = ready.send(());
+    }
+    std::future::pending().await
 }
 
 /// What stands in the way of `serve`.

@@ -31,9 +31,9 @@ const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=
 /// Why the admin port does not answer.
 #[derive(Debug, thiserror::Error)]
 pub enum AdminError {
-    #[error("admin.listen: {address} cannot be listened on: {source}")]
+    #[error("admin.listen: {address} cannot be listened on")]
     Bind { address: SocketAddr, source: io::Error },
-    #[error("the admin thread cannot be started: {0}")]
+    #[error("the admin thread cannot be started")]
     Spawn(#[from] io::Error),
 }
 

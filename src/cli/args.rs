@@ -1,10 +1,13 @@
 //! The command line as written.
 
-use std::path::PathBuf;
+use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Parser, Subcommand};
 
-use crate::config::{Flag, Sources};
+use crate::{
+    cli::demo::DemoOptions,
+    config::{Flag, Sources},
+};
 
 /// An in-memory, always-consistent read cache that speaks PostgreSQL.
 #[derive(Debug, Parser)]
@@ -20,6 +23,31 @@ pub enum Command {
     Serve(ConfigArgs),
     /// Check that the primary permits what serve needs; exit 0, or 1 with what is missing and how to mend it
     Check(ConfigArgs),
+    /// Start a throw-away primary with live writes and Millpond on it, and print what to try
+    Demo(DemoArgs),
+}
+
+#[derive(Clone, Debug, clap::Args)]
+pub struct DemoArgs {
+    /// Where Millpond listens, or on the next free port
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:6543")]
+    listen: SocketAddr,
+    /// Where health and metrics are served, or on the next free port
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:9643")]
+    admin_listen: SocketAddr,
+    /// The folder of initdb and postgres; without it the newest that is found, or else one that is downloaded
+    #[arg(long, value_name = "DIR")]
+    postgres: Option<PathBuf>,
+    /// Transactions a second of the demo's application
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    rate: u32,
+}
+
+impl From<DemoArgs> for DemoOptions {
+    fn from(args: DemoArgs) -> DemoOptions {
+        let DemoArgs { listen, admin_listen, postgres, rate } = args;
+        DemoOptions { listen, admin: admin_listen, bin_dir: postgres, rate }
+    }
 }
 
 /// Where the configuration is, and the keys that have flags. Values are checked with the rest of the
@@ -121,6 +149,15 @@ mod tests {
         assert_eq!(config.fallthrough.writes, Forwarding::Forward);
         assert_eq!(config.log.filter, "warn");
         assert_eq!(flags, 10);
+    }
+
+    #[test]
+    fn the_demo_is_as_it_is_without_flags() {
+        let args = Args::try_parse_from(["millpond", "demo"]).unwrap();
+        let Command::Demo(args) = args.command else { panic!("demo was asked for") };
+        let (options, default) = (DemoOptions::from(args), DemoOptions::default());
+        assert_eq!((options.listen, options.admin), (default.listen, default.admin));
+        assert_eq!((options.bin_dir, options.rate), (default.bin_dir, default.rate));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The commands.
-pub mod demo;
 
 pub mod args;
+pub mod demo;
 pub mod exit;
 mod serve;
 
@@ -25,6 +25,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     match args.command {
         Command::Serve(args) => serve::serve(args),
         Command::Check(args) => serve::check(args),
+        Command::Demo(args) => serve::demo(args),
     }
 }
 
@@ -43,6 +44,7 @@ mod tests {
             &["sevre"],
             &["serve", "--lisen", "127.0.0.1:1"],
             &["serve", "--listen"],
+            &["demo", "--rate", "fast"],
             &["serve", "--config", "/does/not/exist"],
             &["serve", "--primary-url", "mysql://db", "--tables", "a"],
             &["check", "--primary-url", "postgres://db/app", "--tables", "a", "--writes", "perhaps"],

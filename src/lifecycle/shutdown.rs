@@ -65,13 +65,12 @@ impl Shutdown {
         ShutdownToken { requested: self.inner.requested.subscribe() }
     }
 
-    /// Asks everyone to stop. The first reason stands.
+    /// Asks everyone to stop. The first reason stands; who asks logs it.
     pub fn request(&self, reason: impl Into<String>) {
         let reason = reason.into();
         self.inner.requested.send_if_modified(|requested| {
             let first = requested.is_none();
             if first {
-                info!(reason, "shutting down");
                 *requested = Some(reason);
             }
             first
@@ -129,6 +128,7 @@ impl Shutdown {
                 }
             };
             let (first, _) = next().await;
+            info!("{first}: shutting down");
             shutdown.request(first);
             let (second, kind) = next().await;
             warn!(pending = ?shutdown.pending(), "{second} again: exiting at once");

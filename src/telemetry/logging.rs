@@ -10,9 +10,9 @@ use crate::config::Log;
 /// Logs could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum LoggingError {
-    #[error("log.filter: {0}")]
+    #[error("log.filter is wrong")]
     Filter(#[from] ParseError),
-    #[error("logging was set up already: {0}")]
+    #[error("logging was set up already")]
     SetUp(#[from] tracing_subscriber::util::TryInitError),
 }
 

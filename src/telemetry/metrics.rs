@@ -66,16 +66,20 @@ pub mod label {
 pub enum RouteKind {
     Point,
     Index,
+    Engine,
     Primary,
 }
 
 impl RouteKind {
-    pub const ALL: [RouteKind; 3] = [RouteKind::Point, RouteKind::Index, RouteKind::Primary];
+    /// In the order of their numbers, by which the handles are kept.
+    pub const ALL: [RouteKind; 4] =
+        [RouteKind::Point, RouteKind::Index, RouteKind::Engine, RouteKind::Primary];
 
     pub fn name(self) -> &'static str {
         match self {
             RouteKind::Point => "point",
             RouteKind::Index => "index",
+            RouteKind::Engine => "engine",
             RouteKind::Primary => "primary",
         }
     }
@@ -311,6 +315,7 @@ mod tests {
         for line in [
             "millpond_queries_total{route=\"point\"} 2",
             "millpond_queries_total{route=\"index\"} 1",
+            "millpond_queries_total{route=\"engine\"} 0",
             "millpond_queries_total{route=\"primary\"} 1",
             "millpond_fallthroughs_total{reason=\"collation\"} 1",
             "millpond_query_seconds_bucket{le=\"0.000005\",route=\"point\"} 1",
