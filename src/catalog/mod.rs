@@ -3,12 +3,14 @@
 //! `source` reads it from the primary, `apply` puts it in place, `query` resolves names against it.
 
 mod privileges;
+mod stamp;
 
 use std::{collections::HashMap, sync::Arc};
 
 use arc_swap::ArcSwap;
 
 pub use privileges::Privileges;
+pub use stamp::TableStamp;
 
 use crate::types::{PgType, TableOid, TableSchema, TypeOid};
 
@@ -31,6 +33,10 @@ pub struct Catalog {
     /// The chosen tables that cannot be mirrored, with the reason.
     pub unsupported: Vec<UnsupportedTable>,
     pub privileges: Privileges,
+    /// For each table in `tables`, what tells a change that its schema alone does not show.
+    pub stamps: HashMap<TableOid, TableStamp>,
+    /// What the rules name and the primary does not have, one sentence each.
+    pub warnings: Vec<String>,
 }
 
 /// A row of `pg_class`.

@@ -1,1 +1,5 @@
 //! Where changes come from.
+
+pub mod preflight;
+pub mod publication;
+pub mod schema;
