@@ -371,6 +371,35 @@ pub(crate) async fn a_dead_snapshot_is_recognised(url: &str) {
     assert_eq!(error.kind(), SourceErrorKind::Bootstrap);
 }
 
+/// A `transaction_timeout` of the role (17 and later) ends neither the exported snapshot nor the copy.
+pub(crate) async fn a_transaction_timeout_ends_nothing(url: &str) {
+    let admin = admin(url).await;
+    run(&admin, "drop table if exists timed; create table timed as select generate_series(1, 10) id").await;
+    let version: i32 =
+        admin.query_one("select current_setting('server_version_num')::int4", &[]).await.unwrap().get(0);
+    let separator = if url.contains('?') { '&' } else { '?' };
+    let hasty = match version {
+        170_000.. => target(&format!("{url}{separator}options=-c%20transaction_timeout=300ms")),
+        _ => target(url),
+    };
+    let tables = vec![table(&admin, "timed", &[("id", TypeKind::Int4)]).await];
+    let mut copier = Copier::prepare(&hasty, tables, 2, DEADLINE).await.unwrap();
+    let mut replication = ReplicationConnection::connect(&hasty).await.unwrap();
+    let status = Status::default();
+    let exported = replication.create_slot(&target(url), "timed", true, patient(&status)).await.unwrap();
+    // Twice the timeout after the export, by the primary's own clock.
+    let exported_at: f64 =
+        admin.query_one("select extract(epoch from clock_timestamp())::float8", &[]).await.unwrap().get(0);
+    until("twice the timeout", || async {
+        let age = "select extract(epoch from clock_timestamp())::float8 - $1";
+        admin.query_one(age, &[&exported_at]).await.unwrap().get::<_, f64>(0) > 0.6
+    })
+    .await;
+    copier.import(&exported.snapshot_name).await.unwrap();
+    let totals = copier.run(Arc::new(Rows::default()), Arc::default()).await.unwrap();
+    assert_eq!(totals.rows, 10);
+}
+
 async fn slots(admin: &Client, name: &str) -> i64 {
     let count = "select count(*) from pg_replication_slots where slot_name = $1";
     admin.query_one(count, &[&name]).await.unwrap().get(0)
