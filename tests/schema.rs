@@ -332,18 +332,14 @@ async fn every_kind_of_type(url: &str) {
         create type pair as (a int, b text, c mood);
         alter type pair drop attribute a;
         create type span as range (subtype = float8);
-        create type shell;
-        create function shell_in(cstring) returns shell language internal immutable strict as 'textin';
-        create function shell_out(shell) returns cstring language internal immutable strict as 'textout';
-        create type shell (input = shell_in, output = shell_out, like = text);
-        create domain shells as shell[];
-        create type shell_pair as (a int, b shell);
+        create domain paths as jsonpath[];
+        create type path_pair as (a int, b jsonpath);
         create collation loose (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
         create collation english (provider = icu, locale = 'en');
         create table t (
           id int primary key, b bool, c "char", n name, v varchar(5), ch char(3), m mood, p positive,
           ms moods, pr pair, prs pair[], sp span, r int4range, mr int4multirange, arr int[][], bx box[],
-          o shell, oa shell[], od shells, op shell_pair, cash money, vec oidvector, jp jsonpath,
+          o jsonpath, oa jsonpath[], od paths, op path_pair, cash money, vec oidvector,
           d text, l text collate loose, e text collate english, u text collate ucs_basic, x xml, ts tsvector
         );
         create index t_d on t (d); create index t_l on t (l); create index t_m on t (m);
@@ -375,7 +371,7 @@ async fn every_kind_of_type(url: &str) {
     assert_eq!(kind("mr"), &TypeKind::Multirange(Arc::clone(&int4)));
     assert_eq!(kind("arr"), &TypeKind::Array { element: Arc::clone(&int4), delimiter: b',' });
     assert!(matches!(kind("bx"), TypeKind::Array { delimiter: b';', .. }));
-    for opaque in ["o", "oa", "od", "op", "vec", "jp"] {
+    for opaque in ["o", "oa", "od", "op", "vec"] {
         assert_eq!(kind(opaque), &TypeKind::Opaque, "{opaque}");
     }
     assert_eq!(kind("cash"), &TypeKind::Money);
@@ -589,7 +585,7 @@ async fn what_ddl_means(url: &str) {
          create type mood as enum ('sad', 'glad');
          create type pair as (a int, b int);
          create table t (id int primary key, v int, w varchar(10), m mood, p pair);
-         insert into t select i, i, 'w', 'sad', row(i, i) from generate_series(1, 100) i;
+         insert into t select i, i, 'w', 'sad', row(i, i)::pair from generate_series(1, 100) i;
          grant select on t to schema_ddl_reader;
          create table parts (a int primary key, b int) partition by range (a);
          create table parts_1 partition of parts for values from (0) to (10);
@@ -739,12 +735,15 @@ async fn tables_of(catalog: &Catalog) -> Vec<Arc<TableSchema>> {
     tables
 }
 
+/// The tables of a publication with their published columns, generated ones left out (15 lists them,
+/// though it does not publish them).
 async fn published(db: &Database, name: &str) -> Vec<String> {
-    let columns = if db.version().await >= 150_000 { "attnames::text" } else { "''" };
-    let sql = format!(
-        "select format('%I.%I %s', schemaname, tablename, {columns}) from pg_publication_tables where pubname = $1 order by 1"
-    );
-    db.client.query(&sql, &[&name]).await.expect("tables").iter().map(|r| r.get(0)).collect()
+    let sql = "select format('%I.%I {%s}', t.schemaname, t.tablename, (
+                 select string_agg(a.attname, ',' order by a.attnum) from pg_attribute a
+                  where a.attrelid = format('%I.%I', t.schemaname, t.tablename)::regclass
+                    and a.attname = any (t.attnames) and a.attgenerated = ''))
+                 from pg_publication_tables t where t.pubname = $1 order by 1";
+    db.client.query(sql, &[&name]).await.expect("tables").iter().map(|r| r.get(0)).collect()
 }
 
 async fn publications(url: &str) {

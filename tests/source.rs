@@ -113,9 +113,12 @@ async fn table(client: &Client, name: &str, kinds: &[(&str, TypeKind)]) -> CopyT
     }
 }
 
-/// Collects rows as vectors of fields.
+/// The fields of a row, NULL as `None`.
+type Row = Vec<Option<Vec<u8>>>;
+
+/// Collects rows.
 #[derive(Default)]
-struct Rows(Arc<Mutex<Vec<Vec<Option<Vec<u8>>>>>>);
+struct Rows(Arc<Mutex<Vec<Row>>>);
 
 impl CopySink for Rows {
     fn open(&self, _: &Arc<TableSchema>) -> Box<dyn CopyConsumer> {
@@ -125,8 +128,8 @@ impl CopySink for Rows {
 
 struct RowsOfRange {
     header: bool,
-    rows: Vec<Vec<Option<Vec<u8>>>>,
-    all: Arc<Mutex<Vec<Vec<Option<Vec<u8>>>>>>,
+    rows: Vec<Row>,
+    all: Arc<Mutex<Vec<Row>>>,
 }
 
 impl CopyConsumer for RowsOfRange {
@@ -230,8 +233,7 @@ pub(crate) async fn snapshot_and_stream_meet(url: &str) {
         let mut copier = Copier::prepare(&target(url), tables, 2, DEADLINE).await.unwrap();
         let mut replication = ReplicationConnection::connect(&target(url)).await.unwrap();
         let slot = format!("meet_{round}");
-        let exported =
-            replication.create_slot(&target(url), &slot, true, patient(&status)).await.unwrap();
+        let exported = replication.create_slot(&target(url), &slot, true, patient(&status)).await.unwrap();
         copier.import(&exported.snapshot_name).await.unwrap();
         let mut stream = replication.start(&slot, Lsn::ZERO, &options("meet")).await.unwrap();
         let rows = Rows::default();
@@ -251,7 +253,10 @@ pub(crate) async fn snapshot_and_stream_meet(url: &str) {
         assert_eq!(seen.len(), distinct.len(), "an id is in the snapshot and in the stream");
         for row in committed {
             let id = i64::from(row.get::<_, i32>(0));
-            assert!(distinct.contains(&id), "round {round}: {id} is neither in the snapshot nor in the stream");
+            assert!(
+                distinct.contains(&id),
+                "round {round}: {id} is neither in the snapshot nor in the stream"
+            );
         }
     }
     stop.store(true, Ordering::Relaxed);
@@ -290,7 +295,8 @@ pub(crate) async fn a_copy_has_every_row_once(url: &str) {
         let all = Arc::clone(&rows.0);
         copier.run(Arc::new(rows), Arc::default()).await.unwrap();
         let filler = if columns == 2 { "filler" } else { "null" };
-        let expected = admin.query(&format!("select id, {filler}::text from public.{name}"), &[]).await.unwrap();
+        let expected =
+            admin.query(&format!("select id, {filler}::text from public.{name}"), &[]).await.unwrap();
         let expected: BTreeSet<(i64, Option<String>)> =
             expected.iter().map(|r| (r.get::<_, i32>(0).into(), r.get(1))).collect();
         let all = all.lock();
@@ -340,7 +346,8 @@ pub(crate) async fn a_refused_row_ends_the_copy(url: &str) {
         }
     }
     let admin = admin(url).await;
-    run(&admin, "drop table if exists refused; create table refused as select generate_series(1, 10) id").await;
+    run(&admin, "drop table if exists refused; create table refused as select generate_series(1, 10) id")
+        .await;
     let tables = vec![table(&admin, "refused", &[("id", TypeKind::Int4)]).await];
     let copier = Copier::prepare(&target(url), tables, 2, DEADLINE).await.unwrap();
     let error = copier.run(Arc::new(Refuses), Arc::default()).await.unwrap_err();
@@ -362,6 +369,35 @@ pub(crate) async fn a_dead_snapshot_is_recognised(url: &str) {
     let error = copier.import(&exported.snapshot_name).await.unwrap_err();
     assert!(matches!(error, SourceError::SnapshotGone(_)), "{error}");
     assert_eq!(error.kind(), SourceErrorKind::Bootstrap);
+}
+
+/// A `transaction_timeout` of the role (17 and later) ends neither the exported snapshot nor the copy.
+pub(crate) async fn a_transaction_timeout_ends_nothing(url: &str) {
+    let admin = admin(url).await;
+    run(&admin, "drop table if exists timed; create table timed as select generate_series(1, 10) id").await;
+    let version: i32 =
+        admin.query_one("select current_setting('server_version_num')::int4", &[]).await.unwrap().get(0);
+    let separator = if url.contains('?') { '&' } else { '?' };
+    let hasty = match version {
+        170_000.. => target(&format!("{url}{separator}options=-c%20transaction_timeout=300ms")),
+        _ => target(url),
+    };
+    let tables = vec![table(&admin, "timed", &[("id", TypeKind::Int4)]).await];
+    let mut copier = Copier::prepare(&hasty, tables, 2, DEADLINE).await.unwrap();
+    let mut replication = ReplicationConnection::connect(&hasty).await.unwrap();
+    let status = Status::default();
+    let exported = replication.create_slot(&target(url), "timed", true, patient(&status)).await.unwrap();
+    // Twice the timeout after the export, by the primary's own clock.
+    let exported_at: f64 =
+        admin.query_one("select extract(epoch from clock_timestamp())::float8", &[]).await.unwrap().get(0);
+    until("twice the timeout", || async {
+        let age = "select extract(epoch from clock_timestamp())::float8 - $1";
+        admin.query_one(age, &[&exported_at]).await.unwrap().get::<_, f64>(0) > 0.6
+    })
+    .await;
+    copier.import(&exported.snapshot_name).await.unwrap();
+    let totals = copier.run(Arc::new(Rows::default()), Arc::default()).await.unwrap();
+    assert_eq!(totals.rows, 10);
 }
 
 async fn slots(admin: &Client, name: &str) -> i64 {
@@ -423,7 +459,8 @@ pub(crate) async fn a_blocked_slot_names_who_blocks(url: &str) {
     let copier = Copier::prepare(&target(url), vec![copied], 1, DEADLINE).await.unwrap();
     let creation = create("blocked_two", copier.process_ids());
     until("the blocker's name", named).await;
-    let waiter = tokio::spawn(async move { admin.batch_execute("alter table public.blocked add x int4").await });
+    let waiter =
+        tokio::spawn(async move { admin.batch_execute("alter table public.blocked add x int4").await });
     let error = creation.await.unwrap().unwrap_err();
     assert!(matches!(error, SourceError::SlotBlocked { waiting: 1, .. }), "{error}");
     drop(copier);
@@ -445,16 +482,15 @@ pub(crate) async fn a_stuck_reader_is_not_cut_off(url: &str) {
     let status = Status::default();
     replication.create_slot(&impatient, "stuck", true, patient(&status)).await.unwrap();
     let mut stream = replication.start("stuck", Lsn::ZERO, &options("stuck")).await.unwrap();
-    run(&admin, &format!("insert into stuck select i, repeat('x', 50) from generate_series(1, {ROWS}) i")).await;
+    run(&admin, &format!("insert into stuck select i, repeat('x', 50) from generate_series(1, {ROWS}) i"))
+        .await;
     run(&admin, "insert into stuck values (-1, '')").await;
     // Three times the timeout, by the primary's own clock.
     let question = "select coalesce(max(extract(epoch from clock_timestamp() - backend_start)), 0)::float8 \
                     from pg_stat_replication r join pg_replication_slots s on s.active_pid = r.pid \
                     where s.slot_name = 'stuck'";
-    until("a long time", || async {
-        admin.query_one(question, &[]).await.unwrap().get::<_, f64>(0) > 6.0
-    })
-    .await;
+    until("a long time", || async { admin.query_one(question, &[]).await.unwrap().get::<_, f64>(0) > 6.0 })
+        .await;
     assert_eq!(ids_before(&mut stream, -1).await, (1..=ROWS).collect::<Vec<_>>());
     drop(stream);
     run(&admin, "drop publication stuck; drop table stuck").await;
@@ -553,10 +589,7 @@ pub(crate) async fn a_fast_shutdown_is_not_held_up(url: &str, stop: fn(), start:
 /// Our own framing gives what the primary has, and a connection survives an error.
 pub(crate) async fn simple_queries_give_text(url: &str) {
     let mut connection = Connection::login(&target(url), &[("DateStyle", "SQL, DMY")]).await.unwrap();
-    let rows = connection
-        .simple_query("select 1, null, 'é'; select date '2020-01-31'")
-        .await
-        .unwrap();
+    let rows = connection.simple_query("select 1, null, 'é'; select date '2020-01-31'").await.unwrap();
     let text = |t: &str| Some(t.to_owned());
     assert_eq!(rows, [vec![text("1"), None, text("é")], vec![text("31/01/2020")]]);
     let error = connection.simple_query("select 1/0").await.unwrap_err();
@@ -574,8 +607,10 @@ pub(crate) async fn a_cancel_request_cancels(url: &str) {
     let admin = admin(url).await;
     let (result, ()) = tokio::join!(connection.simple_query("select pg_sleep(600)"), async {
         let state = "select coalesce(max(state), '') from pg_stat_activity where pid = $1 and query like '%pg_sleep%'";
-        until("the query", || async { admin.query_one(state, &[&pid]).await.unwrap().get::<_, String>(0) == "active" })
-            .await;
+        until("the query", || async {
+            admin.query_one(state, &[&pid]).await.unwrap().get::<_, String>(0) == "active"
+        })
+        .await;
         millpond::primary::cancel(&target(url), pid, &key).await.unwrap();
     });
     assert_eq!(result.unwrap_err().sqlstate(), Some("57014"));

@@ -6,7 +6,7 @@ use bytes::{BufMut, BytesMut};
 use super::{
     CodecError, Result,
     cursor::Cursor,
-    integer::{write_padded, write_two},
+    integer::{two_digits, write_two, write_u64},
 };
 
 pub(super) const USECS_PER_SEC: i64 = 1_000_000;
@@ -50,10 +50,9 @@ pub(super) fn write_date(days: i32, out: &mut BytesMut) {
 }
 
 pub(super) fn write_time(usecs: i64, out: &mut BytesMut) {
-    write_two(usecs / USECS_PER_HOUR, out);
-    out.extend_from_slice(b":");
-    write_two(usecs / USECS_PER_MINUTE % 60, out);
-    out.extend_from_slice(b":");
+    let [h1, h2] = two_digits((usecs / USECS_PER_HOUR) as u8);
+    let [m1, m2] = two_digits((usecs / USECS_PER_MINUTE % 60) as u8);
+    out.extend_from_slice(&[h1, h2, b':', m1, m2, b':']);
     write_seconds((usecs % USECS_PER_MINUTE) as u64, out);
 }
 
@@ -106,17 +105,15 @@ pub(super) fn write_timetz(bytes: &[u8], out: &mut BytesMut) -> Result<()> {
 /// Seconds below 60 with two digits, and a fraction without its trailing zeros (`AppendSeconds`).
 pub(super) fn write_seconds(usecs: u64, out: &mut BytesMut) {
     const SECOND: u64 = USECS_PER_SEC as u64;
-    write_two((usecs / SECOND % 60) as i64, out);
-    let (mut fraction, mut width) = (usecs % SECOND, 6);
-    if fraction == 0 {
-        return;
-    }
-    while fraction.is_multiple_of(10) {
-        fraction /= 10;
-        width -= 1;
-    }
-    out.extend_from_slice(b".");
-    write_padded(fraction, width, out);
+    let [s1, s2] = two_digits((usecs / SECOND % 60) as u8);
+    let fraction = usecs % SECOND;
+    let [f1, f2] = two_digits((fraction / 10_000) as u8);
+    let [f3, f4] = two_digits((fraction / 100 % 100) as u8);
+    let [f5, f6] = two_digits((fraction % 100) as u8);
+    let written = [s1, s2, b'.', f1, f2, f3, f4, f5, f6];
+    let zeros = written.iter().rev().take_while(|digit| **digit == b'0').count();
+    let len = if fraction == 0 { 2 } else { written.len() - zeros };
+    out.extend_from_slice(written.get(..len).unwrap_or(&written));
 }
 
 pub(super) fn read_date(text: &[u8]) -> Result<i32> {
@@ -249,11 +246,16 @@ fn finish_day((written, month, day): WrittenDay, cursor: &mut Cursor<'_>) -> Res
 fn write_day(days: i64, out: &mut BytesMut) -> i64 {
     let (year, month, day) = civil_from_days(days);
     let written = if year > 0 { year } else { 1 - year };
-    write_padded(written.unsigned_abs(), 4, out);
-    out.extend_from_slice(b"-");
-    write_two(month, out);
-    out.extend_from_slice(b"-");
-    write_two(day, out);
+    let [m1, m2] = two_digits(month as u8);
+    let [d1, d2] = two_digits(day as u8);
+    if written <= 9999 {
+        let [y1, y2] = two_digits((written / 100) as u8);
+        let [y3, y4] = two_digits((written % 100) as u8);
+        out.extend_from_slice(&[y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2]);
+    } else {
+        write_u64(written.unsigned_abs(), out);
+        out.extend_from_slice(&[b'-', m1, m2, b'-', d1, d2]);
+    }
     year
 }
 

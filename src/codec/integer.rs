@@ -9,15 +9,22 @@ const EXPECTED: CodecError = CodecError::Malformed("a decimal integer in range")
 pub(super) fn write_u64(mut value: u64, out: &mut BytesMut) {
     let mut buffer = [0u8; 20];
     let mut start = buffer.len();
-    for slot in buffer.iter_mut().rev() {
-        *slot = b'0' + (value % 10) as u8;
-        value /= 10;
-        start -= 1;
+    for pair in buffer.rchunks_exact_mut(2) {
+        pair.copy_from_slice(&two_digits((value % 100) as u8));
+        start -= 2;
+        value /= 100;
         if value == 0 {
             break;
         }
     }
+    // The first pair of an odd number of digits begins with a zero.
+    start += usize::from(buffer.get(start) == Some(&b'0'));
     out.extend_from_slice(buffer.get(start..).unwrap_or_default());
+}
+
+/// The digits of a number below 100.
+pub(super) fn two_digits(value: u8) -> [u8; 2] {
+    [b'0' + value / 10 % 10, b'0' + value % 10]
 }
 
 pub(super) fn write_i64(value: i64, out: &mut BytesMut) {
@@ -39,7 +46,7 @@ pub(super) fn write_padded(value: u64, width: u32, out: &mut BytesMut) {
 
 /// Two digits; `value` is below 100.
 pub(super) fn write_two(value: i64, out: &mut BytesMut) {
-    out.extend_from_slice(&[b'0' + (value / 10 % 10) as u8, b'0' + (value % 10) as u8]);
+    out.extend_from_slice(&two_digits((value % 100) as u8));
 }
 
 pub(super) fn parse_u64(digits: &[u8]) -> Result<u64> {

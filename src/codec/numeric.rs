@@ -58,7 +58,7 @@ pub(super) fn check(bytes: &[u8]) -> Result<()> {
             3 => 1000,
             _ => 10_000,
         };
-        if digit > 9999 || digit % unit != 0 {
+        if digit > 9999 || !digit.is_multiple_of(unit) {
             return Err(EXPECTED);
         }
         place += 4;

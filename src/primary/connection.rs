@@ -290,7 +290,7 @@ fn version_num(text: &str) -> Option<u32> {
     let number = text.split(|c: char| !c.is_ascii_digit() && c != '.').next()?;
     let (major, minor) = number.split_once('.').unwrap_or((number, "0"));
     let minor = minor.split('.').next()?.parse::<u32>().ok()?;
-    Some(major.parse::<u32>().ok()?.checked_mul(10_000)?.checked_add(minor)?)
+    major.parse::<u32>().ok()?.checked_mul(10_000)?.checked_add(minor)
 }
 
 #[cfg(test)]

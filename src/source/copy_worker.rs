@@ -12,7 +12,7 @@ use super::{
     CopyConsumer, CopySink, SourceError,
     copy_plan::{Range, copy_statement, import_statement},
     copy_report::TableCopy,
-    slot::OPTIONS,
+    slot::login,
 };
 use crate::primary::{Connection, PrimaryError, ServerMessage, Target};
 
@@ -102,9 +102,7 @@ async fn serve(
 }
 
 async fn prepare(target: &Target, begin: &[String]) -> Result<Connection, SourceError> {
-    let mut parameters = OPTIONS.to_vec();
-    parameters.push(("application_name", "millpond: copy"));
-    let mut connection = Connection::login(target, &parameters).await?;
+    let mut connection = login(target, &[("application_name", "millpond: copy")]).await?;
     for statement in begin {
         connection.simple_query(statement).await.map_err(|error| match &error {
             PrimaryError::Server(_) => SourceError::Lock(error),

@@ -13,7 +13,7 @@ use crate::{
 
 /// Text output as the codec expects it, names of `pg_catalog` only, and no timeout of the role's or
 /// database's settings: the snapshot lives as long as this connection is left alone.
-pub(super) const OPTIONS: &[(&str, &str)] = &[
+const OPTIONS: &[(&str, &str)] = &[
     ("client_encoding", "UTF8"),
     ("datestyle", "ISO"),
     ("intervalstyle", "postgres"),
@@ -74,9 +74,8 @@ impl ReplicationConnection {
         let target = target.clone();
         let (connection, sender_timeout) = io
             .run(async move {
-                let mut parameters = OPTIONS.to_vec();
-                parameters.push(("replication", "database"));
-                let mut connection = Connection::login(&target, &parameters).await?;
+                let parameters = &[("replication", "database"), ("application_name", "millpond: stream")];
+                let mut connection = login(&target, parameters).await?;
                 let sender_timeout = sender_timeout(&mut connection).await?;
                 Ok((connection, sender_timeout))
             })
@@ -175,6 +174,16 @@ impl ReplicationConnection {
         self.connection.simple_query(&sql).await?;
         Ok(())
     }
+}
+
+/// Logs in under [`OPTIONS`] and `parameters`.
+pub(super) async fn login(target: &Target, parameters: &[(&str, &str)]) -> Result<Connection, PrimaryError> {
+    let mut connection = Connection::login(target, &[OPTIONS, parameters].concat()).await?;
+    // Unknown before 17, so it cannot stand among the others. It would end an exported snapshot.
+    if connection.server_version_num()? >= 170_000 {
+        connection.simple_query("set transaction_timeout = 0").await?;
+    }
+    Ok(connection)
 }
 
 /// What the primary cuts silent connections off by. A pooler may refuse the question.
