@@ -1,17 +1,27 @@
 //! Assembly: makes every component in order, starts them, waits for a signal, stops them in order.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, sync::Arc, thread, time::Duration};
 
 use tokio::sync::oneshot;
 
 use crate::{
     admin::{self, AdminError},
+    apply::{ApplyParts, Supervisor, SupervisorError},
+    catalog::CatalogHandle,
     config::Config,
     lifecycle::{
-        readiness::Readiness,
+        readiness::{Latch, Readiness},
         shutdown::{GRACE_PERIOD, Shutdown, ShutdownTimeout},
+        tasks::Task,
     },
-    telemetry::{metrics::Metrics, status::Status},
+    primary::{PrimaryError, Target, client},
+    source::preflight::{self, Level},
+    store::{Store, Writer},
+    telemetry::{
+        metrics::Metrics,
+        status::{ReplicationState, Status},
+        watermark::Watermark,
+    },
 };
 
 /// Why the daemon could not start, or did not end in order.
@@ -23,6 +33,15 @@ pub enum ServeError {
     Signals(#[source] io::Error),
     #[error(transparent)]
     Shutdown(#[from] ShutdownTimeout),
+    /// The URL is wrong.
+    #[error("primary.url: {0}")]
+    Target(#[source] PrimaryError),
+    #[error("cannot start a thread")]
+    Thread(#[source] io::Error),
+    #[error(transparent)]
+    Mirror(#[from] SupervisorError),
+    #[error("{0} has panicked; its message is above")]
+    Panicked(Task),
 }
 
 /// One thing that is missing, and what to do about it.
@@ -52,8 +71,10 @@ pub async fn run(
     shutdown: Shutdown,
     ready: Option<oneshot::Sender<()>>,
 ) -> Result<(), ServeError> {
+    let target = Target::parse(&config.primary).map_err(ServeError::Target)?;
     let status = Arc::new(Status::default());
     let metrics = Arc::new(Metrics::new(Arc::clone(&status)));
+    metrics.memory_limit_bytes.set(i64::try_from(config.memory.max_bytes).unwrap_or(i64::MAX));
     let readiness = Readiness::default();
     let draining = readiness.latch("daemon", "starting");
     let admin_stop = Shutdown::new();
@@ -65,27 +86,86 @@ pub async fn run(
             admin::spawn(listener, status, metrics, readiness.clone(), admin_stop.token())
         })
         .transpose()?;
+    let (_store, writer) = Store::new();
+    let parts = ApplyParts {
+        config: Arc::new(config),
+        target,
+        catalog: Arc::new(CatalogHandle::default()),
+        status: Arc::clone(&status),
+        watermark: Arc::new(Watermark::default()),
+        metrics: Arc::clone(&metrics),
+    };
+    let copied = readiness.latch("source", "the tables have not been copied");
+    let mirror = Mirror::start(parts, writer, &shutdown)?;
 
     draining.release();
     let stopped = shutdown.token();
     tokio::select! {
-        () = tell_when_ready(&status, &readiness, ready) => {}
+        () = tell_when_ready(&status, &readiness, copied, ready) => {}
         () = stopped.requested() => {}
     }
     draining.hold("shutting down");
     let completed = shutdown.completed(GRACE_PERIOD).await;
+    let mirrored = mirror.end().await;
     admin_stop.request("everything else has stopped");
     if let Some(admin) = admin {
         // It ends by itself once asked; a panic there was printed when it happened.
         let _ = tokio::task::spawn_blocking(move || admin.join()).await;
     }
+    mirrored?;
     Ok(completed?)
 }
 
+/// The threads that copy, follow and apply.
+struct Mirror {
+    source: thread::JoinHandle<Result<(), SupervisorError>>,
+    apply: thread::JoinHandle<()>,
+}
+
+impl Mirror {
+    fn start(parts: ApplyParts, writer: Writer, shutdown: &Shutdown) -> Result<Mirror, ServeError> {
+        let registration = shutdown.register(Task::Source.name());
+        let (supervisor, apply) =
+            Supervisor::start(parts, writer, shutdown.token()).map_err(ServeError::Thread)?;
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ServeError::Thread)?;
+        let stop = shutdown.clone();
+        let source = thread::Builder::new().name(Task::Source.name().into()).spawn(move || {
+            let result = runtime.block_on(supervisor.run());
+            // Without it nothing new arrives: the program ends, and says why.
+            if let Err(error) = &result {
+                stop.request(error.to_string());
+            }
+            drop(registration);
+            result
+        });
+        Ok(Mirror { source: source.map_err(ServeError::Thread)?, apply })
+    }
+
+    /// Waits for both threads, which shutdown has ended.
+    async fn end(self) -> Result<(), ServeError> {
+        let joined = tokio::task::spawn_blocking(move || (self.source.join(), self.apply.join())).await;
+        match joined {
+            Ok((_, Err(_))) => Err(ServeError::Panicked(Task::Apply)),
+            Ok((Ok(result), Ok(()))) => Ok(result?),
+            Ok((Err(_), _)) | Err(_) => Err(ServeError::Panicked(Task::Source)),
+        }
+    }
+}
+
 /// Never ends: what there is to tell is told once.
-async fn tell_when_ready(status: &Status, readiness: &Readiness, ready: Option<oneshot::Sender<()>>) {
-    // For people who wait; nothing depends on it.
-    const LOOK_EVERY: Duration = Duration::from_millis(100);
+async fn tell_when_ready(
+    status: &Status,
+    readiness: &Readiness,
+    copied: Latch,
+    ready: Option<oneshot::Sender<()>>,
+) {
+    // For people and probes who wait; no answer depends on it.
+    const LOOK_EVERY: Duration = Duration::from_millis(50);
+    while status.replication().state != ReplicationState::Streaming {
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    copied.release();
     if let Some(ready) = ready {
         while !admin::not_ready(status, readiness).is_empty() {
             tokio::time::sleep(LOOK_EVERY).await;
@@ -101,6 +181,7 @@ async fn tell_when_ready(status: &Status, readiness: &Readiness, ready: Option<o
 /// # Errors
 /// When that can't be found out.
 pub async fn check(config: Config) -> Result<Vec<Finding>, ServeError> {
+    let target = Target::parse(&config.primary).map_err(ServeError::Target)?;
     let ports = [("listen.address", Some(config.listen.address)), ("admin.listen", config.admin.listen)];
     let mut findings = Vec::new();
     for (key, address) in ports {
@@ -113,5 +194,13 @@ pub async fn check(config: Config) -> Result<Vec<Finding>, ServeError> {
             });
         }
     }
+    let sql = client(&target, "millpond: check").await.map_err(SupervisorError::Primary)?;
+    let preflight = preflight::check(&sql, &config).await;
+    findings.extend(
+        preflight.findings.into_iter().filter(|found| found.level >= Level::Missing).map(|found| Finding {
+            missing: found.what,
+            remedy: found.remedy.unwrap_or_else(|| "none".into()),
+        }),
+    );
     Ok(findings)
 }

@@ -245,12 +245,16 @@ impl Applier {
             }
         }
         for oid in overflowed {
-            self.quarantine(oid, "a transaction on it was larger than replication.max_transaction_bytes".into());
+            self.quarantine(
+                oid,
+                "a transaction on it was larger than replication.max_transaction_bytes".into(),
+            );
         }
         self.applied = commit.end_lsn;
         self.reached = self.reached.max(commit.end_lsn);
         self.dirty = true;
-        self.shared.metrics.applied(rows);
+        self.shared.metrics.changes.add(rows);
+        self.shared.metrics.commits.inc();
     }
 
     fn change(&mut self, oid: TableOid, commit: &crate::decode::Commit, change: ReplicationMessage) {
@@ -344,8 +348,12 @@ impl Applier {
             && self.reached >= live_at
         {
             self.live_at = None;
-            let waiting: Vec<TableOid> =
-                self.tables.values().filter(|t| matches!(t.life, Life::Live)).map(AppliedTable::oid).collect();
+            let waiting: Vec<TableOid> = self
+                .tables
+                .values()
+                .filter(|t| matches!(t.life, Life::Live))
+                .map(AppliedTable::oid)
+                .collect();
             for oid in waiting {
                 self.go_live(oid);
             }

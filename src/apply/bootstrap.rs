@@ -7,9 +7,7 @@ use crate::{
     catalog::Catalog,
     config::Config,
     primary::{Target, client},
-    source::{
-        Copier, CopyTable, ReplicationConnection, SlotWait, SystemIdentity, publication, schema,
-    },
+    source::{Copier, CopyTable, ReplicationConnection, SlotWait, SystemIdentity, publication, schema},
     telemetry::status::{ReplicationState, Status, TableState},
     types::{Lsn, TableSchema},
 };
@@ -55,8 +53,11 @@ pub(super) async fn bootstrap(
     }
     let permanent = config.replication.checkpoint_dir.is_some();
     let lock_holders = copier.process_ids();
-    let wait =
-        SlotWait { timeout: config.replication.slot_timeout, lock_holders: &lock_holders, status: status.as_ref() };
+    let wait = SlotWait {
+        timeout: config.replication.slot_timeout,
+        lock_holders: &lock_holders,
+        status: status.as_ref(),
+    };
     let exported = connection.create_slot(target, &slot, !permanent, wait).await?;
     copier.import(&exported.snapshot_name).await?;
     let images = Arc::new(Images::default());

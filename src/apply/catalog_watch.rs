@@ -65,7 +65,8 @@ async fn look(
     let row = sql.query_one(include_str!("../../sql/slot_status.sql"), &[&slot]).await?;
     let flushed: String = row.get(0);
     let retained: Option<i64> = row.get(1);
-    let flushed: Lsn = flushed.parse().map_err(|_| SupervisorError::Answer("sql/slot_status.sql", flushed))?;
+    let flushed: Lsn =
+        flushed.parse().map_err(|_| SupervisorError::Answer("sql/slot_status.sql", flushed))?;
     status.update_replication(|s| {
         s.lag_bytes = flushed.bytes_since(s.watermark_lsn);
         s.retained_wal_bytes = u64::try_from(retained.unwrap_or(0)).unwrap_or(0);

@@ -1,9 +1,6 @@
 //! Copied rows to table images. Consumers run on the copying threads; the applier gets whole images.
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
 use parking_lot::Mutex;
 

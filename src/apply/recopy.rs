@@ -62,7 +62,8 @@ impl Queue {
 
     /// The next table, when its time has come. Pends while there is none.
     pub(super) async fn next(&mut self) -> TableOid {
-        let Some((table, due)) = self.waiting.iter().min_by_key(|(_, due)| **due).map(|(t, d)| (*t, *d)) else {
+        let Some((table, due)) = self.waiting.iter().min_by_key(|(_, due)| **due).map(|(t, d)| (*t, *d))
+        else {
             return std::future::pending().await;
         };
         tokio::time::sleep_until(due).await;
@@ -105,9 +106,13 @@ pub(super) async fn recopy(
     let schemas = super::bootstrap::sorted_schemas(&catalog);
     publication::ensure(&sql, publication_name, &schemas).await?;
     show_tables(status, &catalog);
-    let mut copier =
-        Copier::prepare(target, copy_tables(&sql, &[schema.clone()]).await?, 1, config.replication.lock_timeout)
-            .await?;
+    let mut copier = Copier::prepare(
+        target,
+        copy_tables(&sql, &[schema.clone()]).await?,
+        1,
+        config.replication.lock_timeout,
+    )
+    .await?;
     // Read again under the lock.
     let again = schema::load(&sql, &config.tables, Some(publication_name)).await?;
     if again.tables.get(&table) != Some(&schema) {
@@ -122,8 +127,11 @@ pub(super) async fn recopy(
     status.update_table(table, |s| s.state = TableState::Copying);
     let mut connection = ReplicationConnection::connect(target).await?;
     let lock_holders = copier.process_ids();
-    let wait =
-        SlotWait { timeout: config.replication.slot_timeout, lock_holders: &lock_holders, status: status.as_ref() };
+    let wait = SlotWait {
+        timeout: config.replication.slot_timeout,
+        lock_holders: &lock_holders,
+        status: status.as_ref(),
+    };
     let name = temporary_slot_name(&config.replication.slot);
     let exported = connection.create_slot(target, &name, true, wait).await?;
     copier.import(&exported.snapshot_name).await?;

@@ -162,8 +162,7 @@ impl Supervisor {
             max_transaction_bytes: parts.config.replication.max_transaction_bytes,
         };
         let applier = Applier::new(writer, shared);
-        let thread =
-            std::thread::Builder::new().name("apply".into()).spawn(move || applier.run(receiver))?;
+        let thread = std::thread::Builder::new().name("apply".into()).spawn(move || applier.run(receiver))?;
         Ok((Supervisor { parts, events, requests, shutdown, system_id: None, resumable: None }, thread))
     }
 
@@ -233,14 +232,17 @@ impl Supervisor {
         let mut connection = ReplicationConnection::connect(&target).await?;
         let identity = connection.identify_system().await?;
         if self.system_id.as_ref().is_some_and(|known| *known != identity.system_id) {
-            tracing::warn!(system_id = identity.system_id, "another primary answers: copying everything again");
+            tracing::warn!(
+                system_id = identity.system_id,
+                "another primary answers: copying everything again"
+            );
             send(&self.events, Event::Distrust).await?;
             self.resumable = None;
         }
         let (slot, binary, stream_from) = match self.resumable.clone() {
             Some((slot, binary)) => (slot, binary, connection),
             None => {
-                let preflight = preflight::check(&sql, &config).await?;
+                let preflight = preflight::check(&sql, &config).await;
                 if preflight.is_fatal() {
                     return Err(SupervisorError::Preflight(preflight));
                 }
@@ -381,7 +383,8 @@ impl Supervisor {
         if config.checkpoint_dir.is_none() {
             return Ok(temporary_slot_name(&config.slot));
         }
-        let exists = "select 1 from pg_catalog.pg_replication_slots where slot_name = $1::text and not active";
+        let exists =
+            "select 1 from pg_catalog.pg_replication_slots where slot_name = $1::text and not active";
         if sql.query_opt(exists, &[&config.slot]).await?.is_some() {
             connection.drop_slot(&config.slot).await?;
         }

@@ -247,7 +247,8 @@ mod tests {
         let committed =
             transactions.take(ReplicationMessage::StreamCommit { xid: Xid(5), commit: commit(20) }, 10);
         assert_eq!(tables(committed), [1, 4, 5]);
-        let gone = transactions.take(ReplicationMessage::StreamCommit { xid: Xid(8), commit: commit(30) }, 10);
+        let gone =
+            transactions.take(ReplicationMessage::StreamCommit { xid: Xid(8), commit: commit(30) }, 10);
         assert!(gone.is_err());
     }
 

@@ -86,9 +86,16 @@ fn runtime() -> Result<Runtime, Exit> {
 
 fn exit_of(error: &ServeError) -> Exit {
     match error {
-        // A port that is taken is mended in the configuration.
-        ServeError::Admin(_) => Exit::Configuration,
-        ServeError::Signals(_) | ServeError::Shutdown(_) => Exit::Internal,
+        // A port that is taken is mended in the configuration, and so is a URL.
+        ServeError::Admin(_) | ServeError::Target(_) => Exit::Configuration,
+        ServeError::Mirror(error) if error.is_unreachable() => Exit::PrimaryUnreachable,
+        ServeError::Mirror(error) if error.is_internal() => Exit::Internal,
+        // The primary refuses what the configuration asks for.
+        ServeError::Mirror(_) => Exit::Configuration,
+        ServeError::Signals(_)
+        | ServeError::Shutdown(_)
+        | ServeError::Thread(_)
+        | ServeError::Panicked(_) => Exit::Internal,
     }
 }
 

@@ -41,7 +41,8 @@ impl CopyDecoder {
                 return Err(DecodeError::Trailing { what: "the COPY stream", extra: rest.len() });
             }
             let bytes = take(&mut rest, 2)?;
-            let fields = i16::from_be_bytes([bytes.first().copied().unwrap_or(0), bytes.get(1).copied().unwrap_or(0)]);
+            let fields =
+                i16::from_be_bytes([bytes.first().copied().unwrap_or(0), bytes.get(1).copied().unwrap_or(0)]);
             if fields < 0 {
                 self.done = true;
                 continue;

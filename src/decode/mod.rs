@@ -8,8 +8,8 @@ mod row;
 
 pub use copy::{CopyDecoder, CopyTuple};
 pub use pgoutput::{
-    Begin, Commit, Decoder, OldTuple, Relation, RelationColumn, ReplicaIdentityKind, ReplicationMessage, Tuple,
-    TupleValue,
+    Begin, Commit, Decoder, OldTuple, Relation, RelationColumn, ReplicaIdentityKind, ReplicationMessage,
+    Tuple, TupleValue,
 };
 pub use row::RowDecoder;
 

@@ -14,19 +14,56 @@ pub enum ReplicationMessage {
     Commit(Commit),
     /// The transaction came from elsewhere to the primary; of no matter here.
     Origin,
-    Relation { xid: Option<Xid>, relation: Relation },
-    Type { xid: Option<Xid>, oid: TypeOid },
-    Insert { xid: Option<Xid>, relation: TableOid, new: Tuple },
-    Update { xid: Option<Xid>, relation: TableOid, old: Option<OldTuple>, new: Tuple },
-    Delete { xid: Option<Xid>, relation: TableOid, old: OldTuple },
-    Truncate { xid: Option<Xid>, relations: Vec<TableOid> },
+    Relation {
+        xid: Option<Xid>,
+        relation: Relation,
+    },
+    Type {
+        xid: Option<Xid>,
+        oid: TypeOid,
+    },
+    Insert {
+        xid: Option<Xid>,
+        relation: TableOid,
+        new: Tuple,
+    },
+    Update {
+        xid: Option<Xid>,
+        relation: TableOid,
+        old: Option<OldTuple>,
+        new: Tuple,
+    },
+    Delete {
+        xid: Option<Xid>,
+        relation: TableOid,
+        old: OldTuple,
+    },
+    Truncate {
+        xid: Option<Xid>,
+        relations: Vec<TableOid>,
+    },
     /// `pg_logical_emit_message`.
-    Message { xid: Option<Xid>, transactional: bool, lsn: Lsn, prefix: String, content: Bytes },
-    StreamStart { xid: Xid, first: bool },
+    Message {
+        xid: Option<Xid>,
+        transactional: bool,
+        lsn: Lsn,
+        prefix: String,
+        content: Bytes,
+    },
+    StreamStart {
+        xid: Xid,
+        first: bool,
+    },
     StreamStop,
-    StreamCommit { xid: Xid, commit: Commit },
+    StreamCommit {
+        xid: Xid,
+        commit: Commit,
+    },
     /// `subxid == xid` ends the whole transaction.
-    StreamAbort { xid: Xid, subxid: Xid },
+    StreamAbort {
+        xid: Xid,
+        subxid: Xid,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -320,10 +357,7 @@ mod tests {
 
     #[test]
     fn an_update_with_its_old_key() {
-        let bytes = message(&[
-            b"U\0\0\0\x07K\0\x02t\0\0\0\x011n",
-            b"N\0\x02t\0\0\0\x012u",
-        ]);
+        let bytes = message(&[b"U\0\0\0\x07K\0\x02t\0\0\0\x011n", b"N\0\x02t\0\0\0\x012u"]);
         let decoded = Decoder::default().decode(bytes);
         let text = |s: &'static str| TupleValue::Text(Bytes::from_static(s.as_bytes()));
         assert_eq!(
@@ -351,7 +385,15 @@ mod tests {
 
     #[test]
     fn what_is_not_understood_is_an_error() {
-        for bad in [&b""[..], b"Z", b"E\0", b"B\0", b"D\0\0\0\x07X", b"I\0\0\0\x07N\0\x01t\xff\xff\xff\xffx", b"I\0\0\0\x07N\0\0z"] {
+        for bad in [
+            &b""[..],
+            b"Z",
+            b"E\0",
+            b"B\0",
+            b"D\0\0\0\x07X",
+            b"I\0\0\0\x07N\0\x01t\xff\xff\xff\xffx",
+            b"I\0\0\0\x07N\0\0z",
+        ] {
             assert!(Decoder::default().decode(Bytes::copy_from_slice(bad)).is_err(), "{bad:?}");
         }
     }

@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{
-    CopyTuple, DecodeError, Relation, RelationColumn, ReplicaIdentityKind, Tuple, TupleValue,
-};
+use super::{CopyTuple, DecodeError, Relation, RelationColumn, ReplicaIdentityKind, Tuple, TupleValue};
 use crate::{
     codec,
     types::{ColumnSchema, Datum, PgType, ReplicaIdentity, TableSchema},
