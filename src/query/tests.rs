@@ -1,0 +1,1 @@
+//! Plans and answers over a catalogue made by hand.
