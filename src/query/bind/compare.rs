@@ -178,7 +178,7 @@ fn against_unknown(known: Scalar) -> Scalar {
 /// `oid_column = 5`: the integer becomes an oid (a negative one would wrap).
 fn oid_constant(left: Option<Scalar>, right: Typed) -> Result<Typed, Reason> {
     match (left, right) {
-        (Some(Scalar::Oid), Typed::Constant(Value::Int4(value), _)) => {
+        (Some(Scalar::Oid), Typed::Constant(Value::Int4(value), Scalar::Int4)) => {
             let value = u32::try_from(value).map_err(|_| Reason::Value)?;
             Ok(Typed::Constant(Value::Oid(value), Scalar::Oid))
         }
