@@ -47,5 +47,12 @@ select jsonb_build_array(
   (select bit_xor(pg_catalog.hash_record_extended(row(p.oid, p.xmin), 0))
      from pg_catalog.pg_publication p),
   (select bit_xor(pg_catalog.hash_record_extended(row(r.oid, r.xmin), 0))
-     from pg_catalog.pg_publication_rel r)
+     from pg_catalog.pg_publication_rel r),
+  (select bit_xor(pg_catalog.hash_record_extended(row(o.oid, o.xmin), 0))
+     from pg_catalog.pg_operator o where o.oid >= 16384),
+  (select bit_xor(pg_catalog.hash_record_extended(row(p.oid, p.xmin), 0))
+     from pg_catalog.pg_proc p
+    where p.oid >= 16384 and p.proname in ('count', 'min', 'max', 'sum')),
+  (select bit_xor(pg_catalog.hash_record_extended(row(c.oid, c.xmin), 0))
+     from pg_catalog.pg_cast c where c.oid >= 16384)
 )::text as fingerprint

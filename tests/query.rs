@@ -19,10 +19,10 @@ use futures_util::TryStreamExt;
 use millpond::{
     catalog::{Catalog, CatalogHandle, Privileges, Relation},
     query::{Cursor, Engine, Plan, Planned, Reason, Route, RouteSetting, SessionFacts},
-    store::{ChunkBuilder, Store},
+    store::{ChunkBuilder, Store, TableImage},
     telemetry::status::Status,
     types::{
-        AttNum, Collation, CollationOrder, ColumnSchema, Datum, IndexKind, IndexSchema, PgType,
+        AttNum, Collation, CollationOrder, ColumnSchema, Datum, IndexKind, IndexSchema, Lsn, PgType,
         ReplicaIdentity, TableOid, TableSchema, TypeKind, TypeOid,
     },
 };
@@ -255,14 +255,16 @@ struct Copy {
 
 /// The one place that knows how rows get into the store.
 fn load(schema: &Arc<TableSchema>, rows: &[Vec<Raw>]) -> Arc<Store> {
-    let (store, writer) = Store::new();
+    let (store, mut writer) = Store::new();
     let mut chunk = ChunkBuilder::new(schema);
     for row in rows {
         let datums: Vec<Datum<'_>> =
             row.iter().zip(&schema.columns).map(|(raw, c)| from_wire(&c.pg_type, raw)).collect();
         chunk.push(&datums);
     }
-    writer.load(schema, chunk.finish());
+    writer.load(TableImage::build(Arc::clone(schema), vec![chunk.finish()]));
+    writer.set_live(schema.oid, true);
+    writer.publish(Lsn(1));
     store
 }
 
@@ -346,6 +348,7 @@ async fn copy(client: &Client) -> Result<Copy, Box<dyn Error>> {
         privileges: Privileges {
             readable: HashMap::from([("postgres".into(), HashSet::from([schema.oid]))]),
         },
+        ..Catalog::default()
     };
     let store = load(&schema, &rows);
     let engine = Engine::new(

@@ -230,6 +230,8 @@ async fn read(
 
     let oids: Vec<u32> = mirrored.keys().map(|oid| oid.0).collect();
     let privileges = read_privileges(client, &oids).await.map_err(query("privileges"))?;
+    let overloaded = client.query_one(include_str!("../../../sql/overloads.sql"), &[]).await;
+    let overloaded = overloaded.and_then(|row| row.try_get(0)).map_err(query("pg_operator"))?;
     let mut relations: HashMap<String, HashMap<String, Relation>> = HashMap::new();
     for candidate in candidates {
         relations
@@ -247,6 +249,7 @@ async fn read(
         tables: mirrored,
         unsupported: refusals.iter().map(unsupported).collect(),
         privileges,
+        overloaded,
         stamps,
         warnings,
     };
