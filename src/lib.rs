@@ -16,6 +16,7 @@ pub mod catalog;
 pub mod cli;
 pub mod codec;
 pub mod config;
+pub mod daemon;
 pub mod decode;
 pub mod lifecycle;
 pub mod primary;

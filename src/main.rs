@@ -1,1 +1,7 @@
-fn main() {}
+//! `millpond`: see [`millpond::cli`] for the commands.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    millpond::cli::run(std::env::args_os()).into()
+}

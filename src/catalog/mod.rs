@@ -3,17 +3,19 @@
 //! `source` reads it from the primary, `apply` puts it in place, `query` resolves names against it.
 
 mod privileges;
+mod stamp;
 
 use std::{collections::HashMap, sync::Arc};
 
 use arc_swap::ArcSwap;
 
 pub use privileges::Privileges;
+pub use stamp::TableStamp;
 
 use crate::types::{PgType, TableOid, TableSchema, TypeOid};
 
 /// What the program knows of the primary. Every reader holds one `Arc<Catalog>` for a statement.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Catalog {
     /// Counts up with every swap; plans made under another version are void.
     pub version: u64,
@@ -31,6 +33,13 @@ pub struct Catalog {
     /// The chosen tables that cannot be mirrored, with the reason.
     pub unsupported: Vec<UnsupportedTable>,
     pub privileges: Privileges,
+    /// Somebody has defined an operator, aggregate or cast that could be meant where we mean
+    /// `pg_catalog`'s: nothing is computed here then.
+    pub overloaded: bool,
+    /// For each table in `tables`, what tells a change that its schema alone does not show.
+    pub stamps: HashMap<TableOid, TableStamp>,
+    /// What the rules name and the primary does not have, one sentence each.
+    pub warnings: Vec<String>,
 }
 
 /// A row of `pg_class`.

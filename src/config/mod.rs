@@ -1,7 +1,18 @@
 //! The configuration: file, environment and flags as written (`raw`), and [`Config`], validated,
 //! which is all that the program uses.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+mod load;
+mod machine;
+mod raw;
+#[cfg(test)]
+mod tests;
+mod url;
+mod value;
+
+use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
+
+pub use load::{Flag, Sources};
+pub use url::without_password;
 
 /// The validated configuration. Every field has its default in `config/millpond.toml`.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,7 +32,7 @@ pub struct Config {
 }
 
 /// `[primary]`
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Primary {
     /// `postgres://user@host:port/database?sslmode=..`, as libpq reads it.
     pub url: String,
@@ -31,6 +42,19 @@ pub struct Primary {
     /// How long to try to reach the primary at start before giving up with exit code 69.
     pub start_timeout: Duration,
     pub connect_timeout: Duration,
+}
+
+impl fmt::Debug for Primary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Primary { url, password, passfile, start_timeout, connect_timeout } = self;
+        f.debug_struct("Primary")
+            .field("url", &without_password(url))
+            .field("password", &password.as_ref().map(|_| "***"))
+            .field("passfile", passfile)
+            .field("start_timeout", start_timeout)
+            .field("connect_timeout", connect_timeout)
+            .finish()
+    }
 }
 
 /// `[listen]`
@@ -71,7 +95,7 @@ pub enum TableMode {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Replication {
     pub mode: ReplicationMode,
-    /// Slot name; by default `millpond_<instance>`.
+    /// Slot name; by default `millpond`. Each running Millpond needs its own.
     pub slot: String,
     /// Publication name; created and owned by us unless it exists already.
     pub publication: String,
@@ -149,8 +173,8 @@ pub struct AuthUser {
     pub password: String,
 }
 
-impl std::fmt::Debug for AuthUser {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for AuthUser {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AuthUser").field("name", &self.name).finish_non_exhaustive()
     }
 }
@@ -186,4 +210,40 @@ pub struct Log {
 pub struct Cache {
     /// `false`: a plain proxy.
     pub enabled: bool,
+}
+
+/// All that is wrong with a configuration, in the order of the keys.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct ConfigErrors {
+    pub errors: Vec<KeyError>,
+}
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.errors.len() {
+            1 => f.write_str("the configuration has an error:")?,
+            count => write!(f, "the configuration has {count} errors:")?,
+        }
+        self.errors.iter().try_for_each(|error| write!(f, "\n  {error}"))
+    }
+}
+
+/// What is wrong with one key, and what to write instead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyError {
+    /// Such as `replication.slot` or `tables[0].match`; `--config` for the file as a whole.
+    pub key: String,
+    /// The file, variable or flag that set it.
+    pub origin: Option<String>,
+    pub problem: String,
+}
+
+impl fmt::Display for KeyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.key)?;
+        if let Some(origin) = &self.origin {
+            write!(f, " ({origin})")?;
+        }
+        write!(f, ": {}", self.problem)
+    }
 }
