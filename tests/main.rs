@@ -3,3 +3,4 @@
 mod demo;
 mod mirror;
 mod support;
+mod wire;
