@@ -2,4 +2,6 @@
 
 mod demo;
 mod mirror;
+
+mod startup;
 mod support;
