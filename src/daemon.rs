@@ -71,49 +71,99 @@ pub async fn run(
     shutdown: Shutdown,
     ready: Option<oneshot::Sender<()>>,
 ) -> Result<(), ServeError> {
-    let target = Target::parse(&config.primary).map_err(ServeError::Target)?;
-    let status = Arc::new(Status::default());
-    let metrics = Arc::new(Metrics::new(Arc::clone(&status)));
-    metrics.memory_limit_bytes.set(i64::try_from(config.memory.max_bytes).unwrap_or(i64::MAX));
-    let readiness = Readiness::default();
-    let draining = readiness.latch("daemon", "starting");
-    let admin_stop = Shutdown::new();
-    // Ports first: one that is taken is known before anything is done to the primary.
-    let listener = config.admin.listen.map(admin::bind).transpose()?;
-    let admin = listener
-        .map(|listener| {
-            let (status, metrics) = (Arc::clone(&status), Arc::clone(&metrics));
-            admin::spawn(listener, status, metrics, readiness.clone(), admin_stop.token())
-        })
-        .transpose()?;
-    let (_store, writer) = Store::new();
-    let parts = ApplyParts {
-        config: Arc::new(config),
-        target,
-        catalog: Arc::new(CatalogHandle::default()),
-        status: Arc::clone(&status),
-        watermark: Arc::new(Watermark::default()),
-        metrics: Arc::clone(&metrics),
-    };
-    let copied = readiness.latch("source", "the tables have not been copied");
-    let mirror = Mirror::start(parts, writer, &shutdown)?;
-
-    draining.release();
-    let stopped = shutdown.token();
+    let daemon = Daemon::start(config, shutdown)?;
+    let stopped = daemon.shutdown.token();
     tokio::select! {
-        () = tell_when_ready(&status, &readiness, copied, ready) => {}
+        () = daemon.ready() => {
+            // Whoever asked may have gone.
+            let _ = ready.map(|ready| ready.send(()));
+        }
         () = stopped.requested() => {}
     }
-    draining.hold("shutting down");
-    let completed = shutdown.completed(GRACE_PERIOD).await;
-    let mirrored = mirror.end().await;
-    admin_stop.request("everything else has stopped");
-    if let Some(admin) = admin {
-        // It ends by itself once asked; a panic there was printed when it happened.
-        let _ = tokio::task::spawn_blocking(move || admin.join()).await;
+    daemon.finished().await
+}
+
+/// All components, running.
+pub struct Daemon {
+    pub store: Arc<Store>,
+    pub status: Arc<Status>,
+    readiness: Readiness,
+    /// Held while the program starts and while it stops.
+    running: Latch,
+    copied: Latch,
+    shutdown: Shutdown,
+    /// The admin port answers until everything else has stopped.
+    admin: Option<thread::JoinHandle<()>>,
+    admin_stop: Shutdown,
+    mirror: Mirror,
+}
+
+impl Daemon {
+    /// Makes every component and starts it. Must be called within a runtime.
+    ///
+    /// # Errors
+    /// When a port is taken, the URL is wrong, or a thread cannot be started.
+    pub fn start(config: Config, shutdown: Shutdown) -> Result<Daemon, ServeError> {
+        let target = Target::parse(&config.primary).map_err(ServeError::Target)?;
+        let status = Arc::new(Status::default());
+        let metrics = Arc::new(Metrics::new(Arc::clone(&status)));
+        metrics.memory_limit_bytes.set(i64::try_from(config.memory.max_bytes).unwrap_or(i64::MAX));
+        let readiness = Readiness::default();
+        let running = readiness.latch("daemon", "starting");
+        let copied = readiness.latch("source", "the tables have not been copied");
+        let admin_stop = Shutdown::new();
+        // Ports first: one that is taken is known before anything is done to the primary.
+        let listener = config.admin.listen.map(admin::bind).transpose()?;
+        let admin = listener
+            .map(|listener| {
+                let (status, metrics) = (Arc::clone(&status), Arc::clone(&metrics));
+                admin::spawn(listener, status, metrics, readiness.clone(), admin_stop.token())
+            })
+            .transpose()?;
+        let (store, writer) = Store::new();
+        let parts = ApplyParts {
+            config: Arc::new(config),
+            target,
+            catalog: Arc::new(CatalogHandle::default()),
+            status: Arc::clone(&status),
+            watermark: Arc::new(Watermark::default()),
+            metrics: Arc::clone(&metrics),
+        };
+        let mirror = Mirror::start(parts, writer, &shutdown)?;
+        running.release();
+        Ok(Daemon { store, status, readiness, running, copied, shutdown, admin, admin_stop, mirror })
     }
-    mirrored?;
-    Ok(completed?)
+
+    /// Waits until everything is copied and `/readyz` says so.
+    pub async fn ready(&self) {
+        // For people and probes who wait; no answer depends on it.
+        const LOOK_EVERY: Duration = Duration::from_millis(20);
+        while self.status.replication().state != ReplicationState::Streaming {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        self.copied.release();
+        while !admin::not_ready(&self.status, &self.readiness).is_empty() {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Waits for shutdown and then for everything to end, in order.
+    ///
+    /// # Errors
+    /// What has ended the program, or who did not end within the grace period.
+    pub async fn finished(self) -> Result<(), ServeError> {
+        self.shutdown.token().requested().await;
+        self.running.hold("shutting down");
+        let completed = self.shutdown.completed(GRACE_PERIOD).await;
+        let mirrored = self.mirror.end().await;
+        self.admin_stop.request("everything else has stopped");
+        if let Some(admin) = self.admin {
+            // It ends by itself once asked; a panic there was printed when it happened.
+            let _ = tokio::task::spawn_blocking(move || admin.join()).await;
+        }
+        mirrored?;
+        Ok(completed?)
+    }
 }
 
 /// The threads that copy, follow and apply.
@@ -151,29 +201,6 @@ impl Mirror {
             Ok((Err(_), _)) | Err(_) => Err(ServeError::Panicked(Task::Source)),
         }
     }
-}
-
-/// Never ends: what there is to tell is told once.
-async fn tell_when_ready(
-    status: &Status,
-    readiness: &Readiness,
-    copied: Latch,
-    ready: Option<oneshot::Sender<()>>,
-) {
-    // For people and probes who wait; no answer depends on it.
-    const LOOK_EVERY: Duration = Duration::from_millis(50);
-    while status.replication().state != ReplicationState::Streaming {
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
-    copied.release();
-    if let Some(ready) = ready {
-        while !admin::not_ready(status, readiness).is_empty() {
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
-        // Whoever asked may have gone.
-        let _ = ready.send(());
-    }
-    std::future::pending().await
 }
 
 /// What stands in the way of `serve`.

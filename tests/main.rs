@@ -1,4 +1,5 @@
 //! The tests that need a PostgreSQL: one program, so that they share its servers.
 
 mod demo;
+mod mirror;
 mod support;

@@ -60,7 +60,8 @@ pub(super) async fn bootstrap(
     };
     let exported = connection.create_slot(target, &slot, !permanent, wait).await?;
     copier.import(&exported.snapshot_name).await?;
-    let images = Arc::new(Images::default());
+    let binary = schemas.iter().all(|schema| is_binary(schema));
+    let images = Arc::new(Images::new(binary));
     let totals = copier.run(Arc::clone(&images) as _, Arc::clone(status)).await?;
     let built = tokio::task::spawn_blocking({
         let schemas = schemas.clone();
@@ -81,7 +82,7 @@ pub(super) async fn bootstrap(
         bootstrapped: Bootstrapped { catalog, images: built, at: exported.consistent_point, live_at },
         connection,
         slot: exported.slot,
-        binary: schemas.iter().all(|schema| is_binary(schema)),
+        binary,
     })
 }
 

@@ -12,12 +12,18 @@ use crate::{
 };
 
 /// Collects the chunks of all tables of one copy.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Images {
+    as_text: bool,
     tables: Arc<Mutex<HashMap<TableOid, Vec<Chunk>>>>,
 }
 
 impl Images {
+    /// `binary` says what the stream is made of.
+    pub(super) fn new(binary: bool) -> Images {
+        Images { as_text: !binary, tables: Arc::default() }
+    }
+
     /// Builds the images, with their indexes, on as many threads. Takes what the finished consumers
     /// brought; a table without rows gets an empty image.
     pub(super) fn build(&self, schemas: &[Arc<TableSchema>], threads: usize) -> Vec<TableImage> {
@@ -51,11 +57,15 @@ impl CopySink for Images {
         Box::new(RangeConsumer {
             tables: Arc::clone(&self.tables),
             decoder: CopyDecoder::default(),
-            rows: RowDecoder::for_copy(table),
+            rows: RowDecoder::for_copy(table, self.as_text),
             builder: ChunkBuilder::new(table),
             chunks: Vec::new(),
             schema: Arc::clone(table),
         })
+    }
+
+    fn as_text(&self) -> bool {
+        self.as_text
     }
 }
 

@@ -108,7 +108,7 @@ pub(super) async fn recopy(
     show_tables(status, &catalog);
     let mut copier = Copier::prepare(
         target,
-        copy_tables(&sql, &[schema.clone()]).await?,
+        copy_tables(&sql, std::slice::from_ref(&schema)).await?,
         1,
         config.replication.lock_timeout,
     )
@@ -136,7 +136,7 @@ pub(super) async fn recopy(
     let exported = connection.create_slot(target, &name, true, wait).await?;
     copier.import(&exported.snapshot_name).await?;
     drop(connection);
-    let images = Arc::new(Images::default());
+    let images = Arc::new(Images::new(binary));
     copier.run(Arc::clone(&images) as _, Arc::clone(status)).await?;
     let built = tokio::task::spawn_blocking(move || images.build(&[schema], 1));
     let built = built.await.map_err(|_| SupervisorError::Panicked("building a table image"))?;

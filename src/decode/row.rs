@@ -15,6 +15,7 @@ pub struct RowDecoder {
     /// Fields that a tuple must have.
     fields: usize,
     scratch: Vec<Vec<u8>>,
+    copied_as_text: bool,
 }
 
 #[derive(Debug)]
@@ -26,9 +27,11 @@ struct Column {
 }
 
 impl RowDecoder {
-    /// For COPY, whose column list is the schema's.
-    pub fn for_copy(schema: &TableSchema) -> RowDecoder {
-        RowDecoder::new(schema, (0..schema.columns.len()).collect(), schema.columns.len())
+    /// For COPY, whose column list is the schema's. `as_text`: every value comes as its text, not only
+    /// those without a binary form.
+    pub fn for_copy(schema: &TableSchema, as_text: bool) -> RowDecoder {
+        let fields = (0..schema.columns.len()).collect();
+        RowDecoder { copied_as_text: as_text, ..RowDecoder::new(schema, fields, schema.columns.len()) }
     }
 
     /// For the stream, whose columns are named by a Relation message. `None` when the relation is
@@ -71,7 +74,7 @@ impl RowDecoder {
             .map(|(c, field)| Column { name: c.name.clone(), ty: Arc::clone(&c.pg_type), field })
             .collect();
         let scratch = columns.iter().map(|_| Vec::new()).collect();
-        RowDecoder { columns, fields: count, scratch }
+        RowDecoder { columns, fields: count, scratch, copied_as_text: false }
     }
 
     /// A row from the stream. `unchanged` gives the old row's value of a column that was not sent.
@@ -128,10 +131,11 @@ impl RowDecoder {
             return Err(DecodeError::Columns { what: "a copied row", count, expected });
         }
         let mut row = Vec::with_capacity(self.fields);
+        let as_text = self.copied_as_text;
         for ((column, scratch), field) in self.columns.iter().zip(&mut self.scratch).zip(tuple) {
             row.push(match field {
                 None => Datum::Null,
-                Some(text) if column.ty.is_opaque() => column.text(text, scratch)?,
+                Some(text) if as_text || column.ty.is_opaque() => column.text(text, scratch)?,
                 Some(bytes) => column.binary(bytes)?,
             });
         }

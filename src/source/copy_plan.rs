@@ -56,14 +56,15 @@ pub(super) fn lock_statement(tables: &[CopyTable]) -> Option<String> {
     (!names.is_empty()).then(|| format!("lock table {} in access share mode", names.join(", ")))
 }
 
-/// The COPY of a range: the schema's columns, in its order.
-pub(super) fn copy_statement(schema: &Arc<TableSchema>, range: &Range) -> String {
+/// The COPY of a range: the schema's columns, in its order. The framing is binary always; `as_text`
+/// makes each value its text.
+pub(super) fn copy_statement(schema: &Arc<TableSchema>, range: &Range, as_text: bool) -> String {
     let columns: Vec<String> = schema
         .columns
         .iter()
         .map(|column| {
             let name = quote_identifier(&column.name);
-            match column.pg_type.is_opaque() {
+            match as_text || column.pg_type.is_opaque() {
                 // Its text, by its own output function. `is not distinct from` because a composite of
                 // NULLs `is null` without being NULL.
                 true => format!(
@@ -156,13 +157,16 @@ mod tests {
     fn statements_quote_and_leave_children_out() {
         let plain = table("t\"x", 20_000, false);
         assert_eq!(
-            copy_statement(&plain.schema, &Range { table: 0, pages: Some((5, Some(9))) }),
+            copy_statement(&plain.schema, &Range { table: 0, pages: Some((5, Some(9))) }, false),
             "copy (select \"a\", case when \"b\"\"\" is not distinct from null then null else \
              pg_catalog.format('%s', \"b\"\"\") end from only \"s\".\"t\"\"x\" where ctid >= \
              '(5,0)'::pg_catalog.tid and ctid < '(9,0)'::pg_catalog.tid) to stdout (format binary)"
         );
         let root = table("r", 1, true);
-        assert!(copy_statement(&root.schema, &Range { table: 0, pages: None }).contains("from \"s\".\"r\")"));
+        assert!(
+            copy_statement(&root.schema, &Range { table: 0, pages: None }, false)
+                .contains("from \"s\".\"r\")")
+        );
         assert_eq!(
             lock_statement(&[plain, root]).unwrap(),
             "lock table only \"s\".\"t\"\"x\", \"s\".\"r\" in access share mode"

@@ -118,7 +118,7 @@ async fn copy_all(connection: &mut Connection, work: &Work) -> Result<(), Source
     loop {
         let Some(range) = work.ranges.lock().pop_front() else { break };
         let Some(table) = work.tables.get(range.table) else { continue };
-        let sql = copy_statement(&table.schema, &range);
+        let sql = copy_statement(&table.schema, &range, work.sink.as_text());
         table.begin();
         let consumer = work.sink.open(&table.schema);
         copy_range(connection, &sql, consumer, table, &mut stop).await?;

@@ -28,6 +28,13 @@ pub trait CopySink: Send + Sync {
     /// Called for each range of each table, on the thread that copies it; ranges of one table run side
     /// by side.
     fn open(&self, table: &Arc<TableSchema>) -> Box<dyn CopyConsumer>;
+
+    /// Whether all values are to come as text. A copy must be made of what its stream is made of: a few
+    /// values (an array that lost its last NULL, a NaN with a sign) have more than one binary form and
+    /// one text, and rows are told apart by what is stored.
+    fn as_text(&self) -> bool {
+        false
+    }
 }
 
 /// Takes one range of one table: a binary COPY stream of its own, header first, trailer last. Dropped

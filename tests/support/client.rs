@@ -72,8 +72,13 @@ pub(crate) async fn sqlstate(client: &Client, sql: &str) -> String {
 /// that differ.
 pub(crate) async fn assert_same_table(actual: &Client, expected: &Client, table: &str) {
     let sql = format!("select * from {table}");
-    if let Some(difference) = difference(rows(actual, &sql).await, rows(expected, &sql).await) {
-        panic!("{table} differs: {difference}");
+    assert_same(table, rows(actual, &sql).await, rows(expected, &sql).await);
+}
+
+/// Fails unless both are the same rows in any order.
+pub(crate) fn assert_same(what: &str, actual: Vec<TextRow>, expected: Vec<TextRow>) {
+    if let Some(difference) = difference(actual, expected) {
+        panic!("{what} differs: {difference}");
     }
 }
 

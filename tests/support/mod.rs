@@ -1,5 +1,6 @@
 //! What the tests share: servers, clients and waiting.
 
 pub(crate) mod client;
+pub(crate) mod mirror;
 pub(crate) mod postgres;
 pub(crate) mod wait;
