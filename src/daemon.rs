@@ -1,6 +1,6 @@
 //! Assembly: makes every component in order, starts them, waits for a signal, stops them in order.
 
-use std::{io, sync::Arc, thread, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, thread, time::Duration};
 
 use tokio::sync::oneshot;
 
@@ -15,13 +15,15 @@ use crate::{
         tasks::Task,
     },
     primary::{PrimaryError, Target, client},
+    query::{Engine, Route},
     source::preflight::{self, Level},
     store::{Store, Writer},
     telemetry::{
-        metrics::Metrics,
+        metrics::{Metrics, RouteKind},
         status::{ReplicationState, Status},
         watermark::Watermark,
     },
+    wire::{self, ListenError, Observer, Shared},
 };
 
 /// Why the daemon could not start, or did not end in order.
@@ -29,6 +31,8 @@ use crate::{
 pub enum ServeError {
     #[error(transparent)]
     Admin(#[from] AdminError),
+    #[error(transparent)]
+    Listen(#[from] ListenError),
     #[error("signals cannot be caught")]
     Signals(#[source] io::Error),
     #[error(transparent)]
@@ -87,6 +91,8 @@ pub async fn run(
 pub struct Daemon {
     pub store: Arc<Store>,
     pub status: Arc<Status>,
+    /// Where clients connect.
+    pub address: SocketAddr,
     readiness: Readiness,
     /// Held while the program starts and while it stops.
     running: Latch,
@@ -113,6 +119,8 @@ impl Daemon {
         let copied = readiness.latch("source", "the tables have not been copied");
         let admin_stop = Shutdown::new();
         // Ports first: one that is taken is known before anything is done to the primary.
+        let port = wire::bind(&config.listen)?;
+        let address = port.local_addr().map_err(ServeError::Thread)?;
         let listener = config.admin.listen.map(admin::bind).transpose()?;
         let admin = listener
             .map(|listener| {
@@ -121,17 +129,30 @@ impl Daemon {
             })
             .transpose()?;
         let (store, writer) = Store::new();
-        let parts = ApplyParts {
-            config: Arc::new(config),
-            target,
-            catalog: Arc::new(CatalogHandle::default()),
-            status: Arc::clone(&status),
-            watermark: Arc::new(Watermark::default()),
-            metrics: Arc::clone(&metrics),
-        };
+        let (config, catalog) = (Arc::new(config), Arc::new(CatalogHandle::default()));
+        let watermark = Arc::new(Watermark::default());
+        let engine =
+            Engine::new(Arc::clone(&store), Arc::clone(&catalog), Arc::clone(&status), config.cache.enabled);
+        let shared = Shared::new(
+            Arc::new(engine),
+            Arc::clone(&store),
+            target.clone(),
+            Arc::clone(&config),
+            Arc::clone(&watermark),
+            Arc::new(Counted(Arc::clone(&metrics))),
+        );
+        let parts = ApplyParts { config, target, catalog, status: Arc::clone(&status), watermark, metrics };
         let mirror = Mirror::start(parts, writer, &shutdown)?;
+        // Whoever connects before the tables are copied is answered by the primary.
+        let registration = shutdown.register(Task::Accept.name());
+        let stop = shutdown.clone();
+        tokio::spawn(async move {
+            if let Err(error) = wire::serve(port, shared, registration, GRACE_PERIOD / 2).await {
+                stop.request(error.to_string());
+            }
+        });
         running.release();
-        Ok(Daemon { store, status, readiness, running, copied, shutdown, admin, admin_stop, mirror })
+        Ok(Daemon { store, status, address, readiness, running, copied, shutdown, admin, admin_stop, mirror })
     }
 
     /// Waits until everything is copied and `/readyz` says so.
@@ -163,6 +184,29 @@ impl Daemon {
         }
         mirrored?;
         Ok(completed?)
+    }
+}
+
+/// Counts what sessions do.
+struct Counted(Arc<Metrics>);
+
+impl Observer for Counted {
+    fn answered(&self, route: Route, rows: u64, elapsed: Duration) {
+        match route {
+            Route::Point => self.0.observe_local(RouteKind::Point, elapsed, rows),
+            Route::Index => self.0.observe_local(RouteKind::Index, elapsed, rows),
+            Route::Scan => self.0.observe_local(RouteKind::Engine, elapsed, rows),
+            Route::Primary(reason) => self.0.observe_primary(reason.code(), elapsed),
+        }
+    }
+
+    fn opened(&self) {
+        self.0.sessions.inc();
+        self.0.sessions_open.inc();
+    }
+
+    fn closed(&self) {
+        self.0.sessions_open.dec();
     }
 }
 

@@ -113,7 +113,7 @@ pub(super) fn row_description(out: &mut BytesMut, columns: &[ColumnDescription],
             out.put_u32(column.table_oid.0);
             out.put_i16(column.attnum.0);
             out.put_u32(column.type_oid.0);
-            out.put_i16(column.typlen);
+            out.put_i16(column.type_len);
             out.put_i32(column.typmod);
             out.put_i16(i16::from(binary.get(i).copied().unwrap_or(false)));
         }
