@@ -3,5 +3,6 @@
 mod demo;
 mod mirror;
 
+mod serving;
 mod startup;
 mod support;
