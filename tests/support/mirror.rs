@@ -49,7 +49,7 @@ impl Mirror {
 
     /// Where clients connect.
     pub(crate) fn url(&self, user: &str, database: &str) -> String {
-        format!("postgres://{user}@{}/{database}", self.daemon.address)
+        format!("postgres://{user}@{}/{database}", self.daemon.address())
     }
 
     pub(crate) fn table(&self, name: &str) -> TableStatus {
