@@ -152,12 +152,18 @@ impl Daemon {
             Arc::new(Counting(metrics)),
         );
         let mirror = Mirror::start(parts, writer, &shutdown)?;
-        let registration = shutdown.register(Task::Accept.name());
+        let (registration, stop) = (shutdown.register(Task::Accept.name()), shutdown.clone());
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ServeError::Thread)?;
         let serving = thread::Builder::new()
             .name(Task::Accept.name().into())
-            .spawn(move || runtime.block_on(wire::serve(port, shared, registration, SESSION_GRACE)))
+            .spawn(move || {
+                let served = runtime.block_on(wire::serve(port, shared, registration, SESSION_GRACE));
+                if let Err(error) = &served {
+                    stop.request(error.to_string());
+                }
+                served
+            })
             .map_err(ServeError::Thread)?;
         running.release();
         Ok(Daemon {

@@ -2,5 +2,8 @@
 
 mod demo;
 mod mirror;
+
+mod serving;
+mod startup;
 mod support;
 mod wire;

@@ -41,6 +41,9 @@ pub(super) async fn bootstrap(
     let schemas = sorted_schemas(&first);
     publication::ensure(&sql, publication_name, &schemas).await?;
     show_tables(status, &first);
+    for warning in &first.warnings {
+        tracing::warn!("{warning}");
+    }
     status.update_replication(|s| {
         s.state = ReplicationState::Copying;
         s.slot.clone_from(&slot);

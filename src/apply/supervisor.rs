@@ -243,6 +243,13 @@ impl Supervisor {
         let (config, target, status) = (Arc::clone(config), target.clone(), Arc::clone(status));
         status.update_replication(|s| s.state = ReplicationState::Connecting);
         let sql = client(&target, "millpond: preflight").await?;
+        if self.resumable.is_none() {
+            // Before anything else: what it finds comes with its remedy.
+            let preflight = preflight::check(&sql, &config).await;
+            if preflight.is_fatal() {
+                return Err(SupervisorError::Preflight(preflight));
+            }
+        }
         let mut connection = ReplicationConnection::connect(&target).await?;
         let identity = connection.identify_system().await?;
         if self.system_id.as_ref().is_some_and(|known| *known != identity.system_id) {
@@ -256,10 +263,6 @@ impl Supervisor {
         let (slot, binary, stream_from) = match self.resumable.clone() {
             Some((slot, binary)) => (slot, binary, connection),
             None => {
-                let preflight = preflight::check(&sql, &config).await;
-                if preflight.is_fatal() {
-                    return Err(SupervisorError::Preflight(preflight));
-                }
                 let slot = self.prepare_slot(&sql, &mut connection).await?;
                 let ready = bootstrap(&config, &target, &status, connection, &identity, slot).await?;
                 let Ready { bootstrapped, connection, slot, binary, left_out } = ready;
