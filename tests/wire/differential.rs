@@ -76,7 +76,7 @@ async fn simple_protocol() {
             ),
             ("point again", q("select id, name, amount from cached where id = 7")),
         ],
-        &["point", "all", "none", "point again"],
+        &["point", "all", "none"],
     )
     .await;
 }
