@@ -948,7 +948,11 @@ fn config(tables: Vec<TableRule>) -> Config {
     }
 }
 
+/// Held by the cases that take up replication slots or need one to be free.
+static SLOTS: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 async fn preflights(url: &str) {
+    let _slots = SLOTS.lock().await;
     let db = Database::create(url, "encoding 'UTF8'").await;
     let us = format!("{}_us", db.name);
     db.run(&format!(
@@ -1047,6 +1051,7 @@ async fn preflights(url: &str) {
 
 /// The script for administrators does what it promises.
 async fn setup_script(url: &str) {
+    let _slots = SLOTS.lock().await;
     let db = Database::create(url, "encoding 'UTF8'").await;
     db.run("create table a (x int primary key); create table b (x int primary key, y text)").await;
     let role = format!("{}_us", db.name);
