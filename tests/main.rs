@@ -1,7 +1,10 @@
 //! The tests that need a PostgreSQL: one program, so that they share its servers.
 
+mod codec_roundtrip;
 mod demo;
 mod mirror;
-
+mod primary;
+mod schema;
+mod source;
 mod startup;
 mod support;
