@@ -23,7 +23,7 @@ use crate::{
         status::{ReplicationState, Status},
         watermark::Watermark,
     },
-    wire::{self, ListenError, Observer, Shared},
+    wire::{self, ListenError},
 };
 
 /// Why the daemon could not start, or did not end in order.
@@ -91,8 +91,6 @@ pub async fn run(
 pub struct Daemon {
     pub store: Arc<Store>,
     pub status: Arc<Status>,
-    /// Where clients connect.
-    pub address: SocketAddr,
     readiness: Readiness,
     /// Held while the program starts and while it stops.
     running: Latch,
@@ -102,6 +100,8 @@ pub struct Daemon {
     admin: Option<thread::JoinHandle<()>>,
     admin_stop: Shutdown,
     mirror: Mirror,
+    address: SocketAddr,
+    serving: thread::JoinHandle<Result<(), ListenError>>,
 }
 
 impl Daemon {
@@ -129,30 +129,61 @@ impl Daemon {
             })
             .transpose()?;
         let (store, writer) = Store::new();
-        let (config, catalog) = (Arc::new(config), Arc::new(CatalogHandle::default()));
-        let watermark = Arc::new(Watermark::default());
-        let engine =
-            Engine::new(Arc::clone(&store), Arc::clone(&catalog), Arc::clone(&status), config.cache.enabled);
-        let shared = Shared::new(
+        let parts = ApplyParts {
+            config: Arc::new(config),
+            target,
+            catalog: Arc::new(CatalogHandle::default()),
+            status: Arc::clone(&status),
+            watermark: Arc::new(Watermark::default()),
+            metrics: Arc::clone(&metrics),
+        };
+        let engine = Engine::new(
+            Arc::clone(&store),
+            Arc::clone(&parts.catalog),
+            Arc::clone(&status),
+            parts.config.cache.enabled,
+        );
+        let shared = wire::Shared::new(
             Arc::new(engine),
             Arc::clone(&store),
-            target.clone(),
-            Arc::clone(&config),
-            Arc::clone(&watermark),
-            Arc::new(Counted(Arc::clone(&metrics))),
+            parts.target.clone(),
+            Arc::clone(&parts.config),
+            Arc::clone(&parts.watermark),
+            Arc::new(Counting(metrics)),
         );
-        let parts = ApplyParts { config, target, catalog, status: Arc::clone(&status), watermark, metrics };
         let mirror = Mirror::start(parts, writer, &shutdown)?;
-        // Whoever connects before the tables are copied is answered by the primary.
-        let registration = shutdown.register(Task::Accept.name());
-        let stop = shutdown.clone();
-        tokio::spawn(async move {
-            if let Err(error) = wire::serve(port, shared, registration, GRACE_PERIOD / 2).await {
-                stop.request(error.to_string());
-            }
-        });
+        let (registration, stop) = (shutdown.register(Task::Accept.name()), shutdown.clone());
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ServeError::Thread)?;
+        let serving = thread::Builder::new()
+            .name(Task::Accept.name().into())
+            .spawn(move || {
+                let served = runtime.block_on(wire::serve(port, shared, registration, SESSION_GRACE));
+                if let Err(error) = &served {
+                    stop.request(error.to_string());
+                }
+                served
+            })
+            .map_err(ServeError::Thread)?;
         running.release();
-        Ok(Daemon { store, status, address, readiness, running, copied, shutdown, admin, admin_stop, mirror })
+        Ok(Daemon {
+            store,
+            status,
+            readiness,
+            running,
+            copied,
+            shutdown,
+            admin,
+            admin_stop,
+            mirror,
+            address,
+            serving,
+        })
+    }
+
+    /// Where clients connect.
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// Waits until everything is copied and `/readyz` says so.
@@ -177,27 +208,37 @@ impl Daemon {
         self.running.hold("shutting down");
         let completed = self.shutdown.completed(GRACE_PERIOD).await;
         let mirrored = self.mirror.end().await;
+        let serving = self.serving;
+        let served = tokio::task::spawn_blocking(move || serving.join()).await;
         self.admin_stop.request("everything else has stopped");
         if let Some(admin) = self.admin {
             // It ends by itself once asked; a panic there was printed when it happened.
             let _ = tokio::task::spawn_blocking(move || admin.join()).await;
         }
         mirrored?;
+        match served {
+            Ok(Ok(result)) => result?,
+            Ok(Err(_)) | Err(_) => return Err(ServeError::Panicked(Task::Accept)),
+        }
         Ok(completed?)
     }
 }
 
-/// Counts what sessions do.
-struct Counted(Arc<Metrics>);
+/// How long sessions get to come to an idle point: less than the whole program gets.
+const SESSION_GRACE: Duration = Duration::from_secs(20);
 
-impl Observer for Counted {
+/// Counts what sessions do.
+struct Counting(Arc<Metrics>);
+
+impl wire::Observer for Counting {
     fn answered(&self, route: Route, rows: u64, elapsed: Duration) {
-        match route {
-            Route::Point => self.0.observe_local(RouteKind::Point, elapsed, rows),
-            Route::Index => self.0.observe_local(RouteKind::Index, elapsed, rows),
-            Route::Scan => self.0.observe_local(RouteKind::Engine, elapsed, rows),
-            Route::Primary(reason) => self.0.observe_primary(reason.code(), elapsed),
-        }
+        let kind = match route {
+            Route::Point => RouteKind::Point,
+            Route::Index => RouteKind::Index,
+            Route::Scan => RouteKind::Engine,
+            Route::Primary(reason) => return self.0.observe_primary(reason.code(), elapsed),
+        };
+        self.0.observe_local(kind, elapsed, rows);
     }
 
     fn opened(&self) {

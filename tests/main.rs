@@ -5,6 +5,7 @@ mod demo;
 mod mirror;
 mod primary;
 mod schema;
+mod serving;
 mod source;
 mod startup;
 mod support;

@@ -331,6 +331,12 @@ async fn copy(client: &Client) -> Result<Copy, Box<dyn Error>> {
         .iter()
         .map(|row| (0..row.len()).map(|i| row.get(i)).collect())
         .collect();
+    let domain_typmods = client
+        .query("select oid, typtypmod from pg_type where typtype = 'd'", &[])
+        .await?
+        .iter()
+        .map(|row| (TypeOid(row.get(0)), row.get(1)))
+        .collect();
     let relation = Relation { oid: schema.oid, kind: b'r' };
     let catalog = Catalog {
         version: 1,
@@ -342,6 +348,7 @@ async fn copy(client: &Client) -> Result<Copy, Box<dyn Error>> {
             .cast_unsigned(),
         lc_monetary: "C".into(),
         types,
+        domain_typmods,
         relations: HashMap::from([("public".into(), HashMap::from([("t".into(), relation)]))]),
         tables: HashMap::from([(schema.oid, Arc::clone(&schema))]),
         unsupported: Vec::new(),

@@ -25,6 +25,8 @@ pub struct Catalog {
     /// `lc_monetary` of the database; sessions that differ get money text from the primary.
     pub lc_monetary: String,
     pub types: HashMap<TypeOid, Arc<PgType>>,
+    /// What a column of a domain shows as its typmod: the one that the domain gives its base type.
+    pub domain_typmods: HashMap<TypeOid, i32>,
     /// Every relation of the database that an unqualified name could mean, temporary ones
     /// excepted: schema -> name -> relation.
     pub relations: HashMap<String, HashMap<String, Relation>>,

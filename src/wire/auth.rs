@@ -306,6 +306,6 @@ mod tests {
             parameters: Vec::new(),
         };
         let packet = startup_packet(&startup, &[("a".into(), "b".into())]);
-        assert_eq!(&packet[..], b"\0\0\0\x25\0\x03\0\0user\0app\0database\0shop\0a\0b\0\0");
+        assert_eq!(&packet[..], b"\0\0\0\x24\0\x03\0\0user\0app\0database\0shop\0a\0b\0\0");
     }
 }

@@ -203,7 +203,7 @@ mod tests {
         error_response(&mut out, &Report::error("25006", "no"));
         assert!(with_hint(&out, "42601", "x").is_none(), "another state");
         hinted = with_hint(&out, "25006", "set it");
-        assert_eq!(&hinted.unwrap()[..], b"E\0\0\0\x2bSERROR\0VERROR\0C25006\0Mno\0Hset it\0\0");
+        assert_eq!(&hinted.unwrap()[..], b"E\0\0\0\x26SERROR\0VERROR\0C25006\0Mno\0Hset it\0\0");
         assert!(matches!(Message::parse(&mut out), Ok(Some(Message::ErrorResponse(_)))));
         assert!(with_hint(b"E\0\0", "25006", "x").is_none());
     }

@@ -161,6 +161,7 @@ impl Slot {
 
     pub(super) fn end(&self) {
         self.running.lock().work = Work::Idle;
+        self.canceled.store(false, Ordering::Release);
     }
 
     /// Whether the statement that runs here is to stop.

@@ -77,7 +77,7 @@ impl Session {
                 },
             };
             let in_use = self.portals.values().any(|p| p.is_movable() && p.statement.0 == name);
-            if self.segment.mode == Mode::Local && self.status() == b'I' && !in_use {
+            if self.answers_views() && !in_use {
                 self.statements.insert(&name, frame, what);
                 backend::parse_complete(&mut self.client.output);
                 return Ok(());
@@ -318,6 +318,10 @@ impl Session {
                 self.cancel.slot.begin_local();
                 match self.open_rows(&plan, Some(&bind), binary).await {
                     Ok(rows) => (Box::new(rows), Some(self.client.output.len())),
+                    Err(Reason::Canceled) => {
+                        self.cancel.slot.end();
+                        return self.fail(Problem::Canceled);
+                    }
                     Err(reason) => return self.execute_upstream(&frame, reason).await,
                 }
             }
@@ -325,7 +329,9 @@ impl Session {
                 let plan = Arc::clone(&rows.plan);
                 let state = std::mem::replace(&mut portal.state, PortalState::Done { plan });
                 let PortalState::Running(rows) = state else { return Err(End::Closed) };
-                self.cancel.slot.begin_local();
+                if self.segment.mode == Mode::Local {
+                    self.cancel.slot.begin_local();
+                }
                 (rows, None)
             }
         };
@@ -476,7 +482,7 @@ impl Session {
     /// What a statement can be used for now: its plan is made again if the catalogue or the session's
     /// settings are others, and goes to the primary if that changed what the client was told of it.
     async fn usable(&mut self, name: &[u8]) -> Result<Use, Problem> {
-        if self.segment.mode == Mode::Upstream || self.status() != b'I' {
+        if !self.answers_views() {
             return Ok(Use::Primary(Reason::Transaction));
         }
         let (select, kept) = match self.statements.get(name).map(|s| &s.what) {
@@ -488,6 +494,7 @@ impl Session {
         };
         let catalog_version = self.shared.engine.catalog_version();
         if let Some(kept) = kept
+            && self.status() == b'I'
             && !self.facts.dirty
             && kept.facts_version == self.facts.version
             && kept.plan.catalog_version() == catalog_version

@@ -44,7 +44,7 @@ use crate::{
 /// The open port.
 #[derive(Debug)]
 pub struct Listener {
-    tcp: TcpListener,
+    tcp: std::net::TcpListener,
     unix: Option<UnixPort>,
     tls: Option<Arc<ServerConfig>>,
 }
@@ -52,7 +52,7 @@ pub struct Listener {
 /// The socket's file goes when the port is closed.
 #[derive(Debug)]
 struct UnixPort {
-    listener: UnixListener,
+    listener: std::os::unix::net::UnixListener,
     path: PathBuf,
 }
 
@@ -63,7 +63,7 @@ impl Drop for UnixPort {
 }
 
 /// Opens the port, so that one that is taken shows before anything else is done. Connections wait in
-/// the kernel until [`serve`] takes them. Must be called within a runtime.
+/// the kernel until [`serve`] takes them.
 ///
 /// # Errors
 /// [`ListenError`], which names the setting.
@@ -72,7 +72,6 @@ pub fn bind(listen: &Listen) -> Result<Listener, ListenError> {
     let failed = |source| ListenError::Tcp { address: listen.address, source };
     let tcp = std::net::TcpListener::bind(listen.address).map_err(failed)?;
     tcp.set_nonblocking(true).map_err(failed)?;
-    let tcp = TcpListener::from_std(tcp).map_err(failed)?;
     let port = tcp.local_addr().map_err(failed)?.port();
     let unix = match &listen.unix_socket_dir {
         None => None,
@@ -86,13 +85,15 @@ pub fn bind(listen: &Listen) -> Result<Listener, ListenError> {
     Ok(Listener { tcp, unix, tls })
 }
 
-fn bind_unix(path: &Path) -> io::Result<UnixListener> {
+fn bind_unix(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
     let is_socket = std::fs::symlink_metadata(path).is_ok_and(|m| m.file_type().is_socket());
     // Left over by a process that was killed: nobody answers there.
     if is_socket && std::os::unix::net::UnixStream::connect(path).is_err() {
         std::fs::remove_file(path)?;
     }
-    UnixListener::bind(path)
+    let listener = std::os::unix::net::UnixListener::bind(path)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
 }
 
 impl Listener {
@@ -109,14 +110,23 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// and those that have none within `grace` are dropped.
 ///
 /// # Errors
-/// [`ListenError::Thread`] when the serving threads cannot be started.
+/// [`ListenError::Thread`] when the serving threads cannot be started, and when the runtime cannot take
+/// the port over.
 pub async fn serve(
     listener: Listener,
     shared: Arc<Shared>,
     shutdown: Registration,
     grace: Duration,
 ) -> Result<(), ListenError> {
-    let Listener { tcp, unix, tls } = listener;
+    let Listener { tcp, unix: unix_port, tls } = listener;
+    let tcp = TcpListener::from_std(tcp).map_err(ListenError::Thread)?;
+    let unix = match &unix_port {
+        Some(port) => {
+            let listener = port.listener.try_clone().map_err(ListenError::Thread)?;
+            Some(UnixListener::from_std(listener).map_err(ListenError::Thread)?)
+        }
+        None => None,
+    };
     let open = Arc::new(AtomicUsize::new(0));
     let mut threads = Vec::new();
     for i in 0..shared.config.listen.threads.max(1) {
@@ -163,7 +173,7 @@ pub async fn serve(
             }
         }
     }
-    drop((tcp, unix));
+    drop((tcp, unix, unix_port));
     for (sender, thread) in threads {
         drop(sender);
         let joined = tokio::task::spawn_blocking(move || thread.join()).await;
@@ -174,9 +184,9 @@ pub async fn serve(
     Ok(())
 }
 
-async fn accept_unix(unix: Option<&UnixPort>) -> io::Result<Accepted> {
+async fn accept_unix(unix: Option<&UnixListener>) -> io::Result<Accepted> {
     match unix {
-        Some(unix) => Ok(Accepted::Unix(unix.listener.accept().await?.0.into_std()?)),
+        Some(unix) => Ok(Accepted::Unix(unix.accept().await?.0.into_std()?)),
         None => std::future::pending().await,
     }
 }
@@ -320,7 +330,7 @@ impl Server {
         };
         // Read now, so that the session can answer from memory from its first statement on, whatever
         // becomes of the primary. Without them it forwards.
-        if session.cached && self.shared.config.cache.enabled {
+        if session.cached {
             let _ = session.refresh_facts().await;
         }
         let status = session.status();

@@ -15,6 +15,7 @@ use super::{
 use crate::{
     codec::{CodecError, write_binary, write_text},
     query::{Cursor, Plan, Reason, ResultRow, Route},
+    store::Snapshot,
 };
 
 /// An open result.
@@ -101,6 +102,34 @@ impl Session {
         bind: Option<&Frame>,
         binary: Vec<bool>,
     ) -> Result<Rows, Reason> {
+        let snapshot = match plan.table() {
+            Some(_) => self.fresh_snapshot().await?,
+            None => self.shared.store.snapshot(),
+        };
+        let open = {
+            let (plan, bind, slot) = (Arc::clone(plan), bind.cloned(), Arc::clone(&self.cancel.slot));
+            move || {
+                let bind = bind.as_ref().map(Frame::bind).transpose().map_err(|_| Reason::Value)?;
+                let (params, formats) = match &bind {
+                    Some(bind) => (bind.params.as_slice(), bind.param_formats.as_slice()),
+                    None => (&[][..], &[][..]),
+                };
+                let formats = super::frame::expand_formats(formats, params.len()).ok_or(Reason::Value)?;
+                plan.open_unless(snapshot, params, &formats, &|| slot.is_canceled())
+            }
+        };
+        let cursor = if plan.route() == Route::Scan {
+            // A scan or a sort can take long: not on the thread that serves the others.
+            let _permit = self.shared.scans.acquire().await.map_err(|_| Reason::Canceled)?;
+            tokio::task::spawn_blocking(open).await.map_err(|_| Reason::Unsupported)??
+        } else {
+            open()?
+        };
+        Ok(Rows { plan: Arc::clone(plan), cursor, binary })
+    }
+
+    /// A snapshot that has everything that the session could have seen, waited for if need be.
+    async fn fresh_snapshot(&mut self) -> Result<Snapshot, Reason> {
         let floor = self.facts.floor;
         let watermark = &self.shared.watermark;
         let timeout = self.shared.config.freshness.wait_timeout;
@@ -112,26 +141,7 @@ impl Session {
             return Err(Reason::Stale);
         }
         self.facts.floor = snapshot.lsn();
-        let open = {
-            let (plan, bind) = (Arc::clone(plan), bind.cloned());
-            move || {
-                let bind = bind.as_ref().map(Frame::bind).transpose().map_err(|_| Reason::Value)?;
-                let (params, formats) = match &bind {
-                    Some(bind) => (bind.params.as_slice(), bind.param_formats.as_slice()),
-                    None => (&[][..], &[][..]),
-                };
-                let formats = super::frame::expand_formats(formats, params.len()).ok_or(Reason::Value)?;
-                plan.open(snapshot, params, &formats)
-            }
-        };
-        let cursor = if plan.route() == Route::Scan {
-            // A scan or a sort can take long: not on the thread that serves the others.
-            let _permit = self.shared.scans.acquire().await.map_err(|_| Reason::Canceled)?;
-            tokio::task::spawn_blocking(open).await.map_err(|_| Reason::Unsupported)??
-        } else {
-            open()?
-        };
-        Ok(Rows { plan: Arc::clone(plan), cursor, binary })
+        Ok(snapshot)
     }
 
     /// Sends rows, `limit` at most. `mark` is where the statement's answer began in the output: what the

@@ -142,21 +142,10 @@ mod tests {
     use super::*;
 
     fn checked(writes: Forwarding, reads: Forwarding, sql: &str, idle: bool) -> Result<(), Problem> {
-        let kind = match sql.split_whitespace().next() {
-            Some("insert" | "do") => StatementKind::Write,
-            Some("set") => StatementKind::Set,
-            Some("begin") => StatementKind::Transaction,
-            Some("show") => StatementKind::Read,
-            _ => StatementKind::Select,
-        };
-        let statement = crate::query::Statement { kind, ..statement(sql) };
-        check(&Fallthrough { reads, writes }, &statement, Reason::NotCached, idle)
-    }
-
-    fn statement(sql: &str) -> Statement {
         let (store, _writer) = crate::store::Store::new();
         let engine = crate::query::Engine::new(store, Default::default(), Default::default(), true);
-        engine.parse(sql).remove(0)
+        let statement = engine.parse(sql).remove(0);
+        check(&Fallthrough { reads, writes }, &statement, Reason::NotCached, idle)
     }
 
     #[test]

@@ -261,19 +261,27 @@ impl Session {
         if !self.cached {
             return Ok(Planned::Primary(Reason::NotCached));
         }
-        if !self.shared.config.cache.enabled {
-            return Ok(Planned::Primary(Reason::Disabled));
+        let between = self.status() == b'I' && self.segment.mode == Mode::Local;
+        // A plain proxy asks nothing of its own.
+        if between && self.shared.config.cache.enabled {
+            self.refresh_facts().await?;
         }
-        if self.status() != b'I' || self.segment.mode == Mode::Upstream {
-            return Ok(Planned::Primary(Reason::Transaction));
-        }
-        self.refresh_facts().await?;
         let Some(facts) = &self.facts.current else { return Ok(Planned::Primary(Reason::Setting)) };
-        // A snapshot of the transaction's first statement could not be shared with the primary.
-        if facts.default_isolation != "read committed" {
-            return Ok(Planned::Primary(Reason::Transaction));
+        match self.shared.engine.plan(statement, types, facts) {
+            // Our own views, which the primary does not have: also within its transactions.
+            Planned::Local(plan) if plan.table().is_none() && self.answers_views() => {
+                Ok(Planned::Local(plan))
+            }
+            _ if !between => Ok(Planned::Primary(Reason::Transaction)),
+            // The snapshot of a transaction's first statement could not be shared with the primary.
+            _ if facts.default_isolation != "read committed" => Ok(Planned::Primary(Reason::Transaction)),
+            planned => Ok(planned),
         }
-        Ok(self.shared.engine.plan(statement, types, facts))
+    }
+
+    /// Whether an answer of ours that needs no snapshot could be given now.
+    pub(super) fn answers_views(&self) -> bool {
+        self.segment.mode == Mode::Local && self.status() != b'E'
     }
 
     /// Reads the session's facts again if something was forwarded since, or the catalogue changed.

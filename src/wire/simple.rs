@@ -85,6 +85,10 @@ impl Session {
     async fn run_query(&mut self, plan: &Arc<Plan>, text: Vec<bool>) -> Result<Option<Reason>, End> {
         let rows = match self.open_rows(plan, None, text).await {
             Ok(rows) => rows,
+            Err(Reason::Canceled) => {
+                self.fail_query(Problem::Canceled)?;
+                return Ok(None);
+            }
             Err(reason) => return Ok(Some(reason)),
         };
         let mark = self.client.output.len();
@@ -92,7 +96,8 @@ impl Session {
         match self.send_rows(Box::new(rows), u64::MAX, Some(mark)).await?.1 {
             Sent::All(count) | Sent::Suspended(count) => {
                 backend::select_complete(&mut self.client.output, count);
-                backend::ready_for_query(&mut self.client.output, b'I');
+                let status = self.status();
+                backend::ready_for_query(&mut self.client.output, status);
                 self.answered(plan.route(), count);
             }
             Sent::Primary(reason) => return Ok(Some(reason)),

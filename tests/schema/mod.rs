@@ -40,6 +40,8 @@ impl Database {
     async fn create(url: &str, options: &str) -> Database {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("schema_{}_{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        // Shown with the panic, if there is one.
+        eprintln!("{name} on {url}");
         let config: PgConfig = url.parse().expect("a URL");
         let admin = connect(&config).await;
         admin
@@ -108,13 +110,9 @@ fn indexes(table: &TableSchema) -> Vec<(&str, IndexKind, &[usize], bool)> {
     table.indexes.iter().map(|i| (i.name.as_str(), i.kind, i.columns.as_slice(), i.unique)).collect()
 }
 
-/// Runs a test on each version's shared server, with the superuser's URL.
-async fn on_each_server(mut test: impl AsyncFnMut(&str)) {
-    for shared in servers() {
-        // Shown with the panic, if there is one.
-        eprintln!("on {}", shared.version_num());
-        test(&shared.server().url("postgres", "postgres")).await;
-    }
+/// The shared server of each version, as its superuser.
+fn urls() -> Vec<String> {
+    servers().iter().map(|shared| shared.server().url("postgres", "postgres")).collect()
 }
 
 /// The mirrored tables in order of name.

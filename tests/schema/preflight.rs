@@ -11,7 +11,7 @@ use millpond::{
     },
 };
 
-use super::{Database, on_each_server, rule, tables_of};
+use super::{Database, rule, tables_of, urls};
 use crate::support::postgres::servers;
 
 fn config(tables: Vec<TableRule>) -> Config {
@@ -161,7 +161,7 @@ async fn preflight_names_what_is_missing() {
 /// The script for administrators does what it promises.
 #[tokio::test]
 async fn the_setup_script_suffices() {
-    on_each_server(async |url| {
+    for url in &urls() {
         let db = Database::create(url, "encoding 'UTF8'").await;
         db.run("create table a (x int primary key); create table b (x int primary key, y text)").await;
         let role = format!("{}_us", db.name);
@@ -178,6 +178,5 @@ async fn the_setup_script_suffices() {
         publication::ensure(&client, "p", &tables_of(&catalog).await).await.expect("it is enough");
         drop(client);
         db.drop(&[&role]).await;
-    })
-    .await;
+    }
 }

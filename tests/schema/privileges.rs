@@ -2,25 +2,25 @@
 
 use millpond::{catalog::Catalog, source::schema};
 
-use super::{Database, on_each_server, reason, rule, table};
+use super::{Database, reason, rule, table, urls};
 
 #[tokio::test]
 async fn privileges_are_the_primarys() {
-    on_each_server(async |url| {
+    for url in &urls() {
         let db = Database::create(url, "encoding 'UTF8'").await;
         let role = |name: &str| format!("{}_{name}", db.name);
         let (reader, member, column, owner, bypass) =
             (role("reader"), role("member"), role("column"), role("owner"), role("bypass"));
         db.run(&format!(
-            "create role reader; create role {member} in role reader; create role column;
-         create role owner; create role {bypass} bypassrls;
+            "create role {reader}; create role {member} in role {reader}; create role {column};
+         create role {owner}; create role {bypass} bypassrls;
          create schema hidden;
          create table a (x int primary key, y int);
          create table hidden.b (x int primary key);
          create table guarded (x int primary key);
-         alter table a owner to owner;
-         grant select on a, hidden.b, guarded to {reader}, bypass;
-         grant select (x) on a to column;
+         alter table a owner to {owner};
+         grant select on a, hidden.b, guarded to {reader}, {bypass};
+         grant select (x) on a to {column};
          alter table guarded enable row level security;"
         ))
         .await;
@@ -42,14 +42,14 @@ async fn privileges_are_the_primarys() {
         assert_eq!(may(&catalog, &bypass), [true, false, false]);
         assert_eq!(may(&catalog, "pg_read_all_data"), [true, true, false]);
         assert_eq!(may(&catalog, "nobody"), [false, false, false]);
-        db.run(&format!("grant usage on schema hidden to reader; revoke select on a from {reader}")).await;
+        db.run(&format!("grant usage on schema hidden to {reader}; revoke select on a from {reader}")).await;
         assert_eq!(may(&db.load(&rules).await, &member), [false, true, false]);
 
         // What we ourselves may not read cannot be mirrored.
         let us = role("us");
         db.run(&format!(
             "create role {us} login password 'secret'; create policy p on guarded using (x > 1);
-         grant select on guarded to us; grant select (x) on a to us; grant select on hidden.b to {us}"
+         grant select on guarded to {us}; grant select (x) on a to {us}; grant select on hidden.b to {us}"
         ))
         .await;
         let client = db.connect_as(&us).await;
@@ -60,15 +60,14 @@ async fn privileges_are_the_primarys() {
         assert!(reason(&catalog, "public.guarded").ends_with(&format!("alter role {us} bypassrls")));
         drop(client);
         db.drop(&[&us, &member, &reader, &column, &owner, &bypass]).await;
-    })
-    .await;
+    }
 }
 
 /// One snapshot: what another session does meanwhile is seen whole or not at all, and the caller's
 /// own transaction is left as it was.
 #[tokio::test]
 async fn a_callers_transaction_is_used() {
-    on_each_server(async |url| {
+    for url in &urls() {
         let db = Database::create(url, "encoding 'UTF8'").await;
         db.run("create table a (x int primary key)").await;
         let other = db.connect_as("postgres").await;
@@ -82,6 +81,5 @@ async fn a_callers_transaction_is_used() {
         db.run("create table c (x int primary key)").await;
         drop(other);
         db.drop(&[]).await;
-    })
-    .await;
+    }
 }

@@ -47,6 +47,11 @@ impl Mirror {
         Mirror { daemon, shutdown }
     }
 
+    /// Where clients connect.
+    pub(crate) fn url(&self, user: &str, database: &str) -> String {
+        format!("postgres://{user}@{}/{database}", self.daemon.address())
+    }
+
     pub(crate) fn table(&self, name: &str) -> TableStatus {
         let tables = self.daemon.status.tables();
         tables.into_iter().find(|t| t.name == name).unwrap_or_else(|| panic!("{name} is not known"))

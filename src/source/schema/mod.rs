@@ -244,6 +244,7 @@ async fn read(
         database: server.database,
         server_version_num: server.version_num,
         lc_monetary: server.lc_monetary,
+        domain_typmods: types.domain_typmods(),
         types: types.by_oid,
         relations,
         tables: mirrored,
