@@ -9,3 +9,4 @@ mod serving;
 mod source;
 mod startup;
 mod support;
+mod wire;
