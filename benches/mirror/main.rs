@@ -24,7 +24,7 @@ use millpond::cli::demo::server::{Server, ServerOptions};
 use tokio_postgres::Client;
 
 use mirror::Mirror;
-use report::{Report, median};
+use report::{CopyRound, Report};
 
 pub(crate) type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -103,9 +103,10 @@ async fn copy(client: &Client, server: &Server, options: &Options, report: &mut 
     let mut rounds = Vec::new();
     for round in 0..options.rounds {
         eprintln!("copying, round {} of {} ...", round + 1, options.rounds);
-        let start = Instant::now();
+        let (start, cpu) = (Instant::now(), process::own_cpu()?);
         let copied = plain_copy::run(server.port(), &ranges, COPY_WORKERS)?;
         let plain_s = start.elapsed().as_secs_f64();
+        let plain_cpu = process::own_cpu()? - cpu;
         let before = process::resident_bytes()?;
         let mirror = Mirror::start(&url, COPY_WORKERS)?;
         let times = mirror.wait_until_live()?;
@@ -115,13 +116,15 @@ async fn copy(client: &Client, server: &Server, options: &Options, report: &mut 
             report.memory(rows as u64, disk as u64, table.bytes, resident);
         }
         mirror.end()?;
-        rounds.push((copied as f64 / plain_s, copied as f64 / times.copied_s, copied as f64 / times.live_s));
+        rounds.push(CopyRound {
+            rows_per_s: copied as f64 / plain_s,
+            copied: plain_s / times.copied_s,
+            live: plain_s / times.live_s,
+            plain_cpu_us: plain_cpu.as_secs_f64() * 1e6 / copied as f64,
+            cpu_us: times.copied_cpu.as_secs_f64() * 1e6 / copied as f64,
+        });
     }
-    report.copy(
-        median(rounds.iter().map(|r| r.0)),
-        median(rounds.iter().map(|r| r.1 / r.0)),
-        median(rounds.iter().map(|r| r.2 / r.0)),
-    );
+    report.copy(&rounds);
     Ok(())
 }
 
