@@ -4,6 +4,7 @@ mod codec_roundtrip;
 mod demo;
 mod mirror;
 mod primary;
+mod query;
 mod schema;
 mod serving;
 mod source;
