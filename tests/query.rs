@@ -1,17 +1,12 @@
 //! Answers from memory against a real server's: thousands of random statements, each planned here and
 //! described there, run on both sides on the same rows, and compared to the last byte.
 //!
-//! `MILLPOND_TEST_SEED` and `MILLPOND_TEST_QUERIES` repeat or lengthen a run. The server is started from
-//! `MILLPOND_TEST_PG_BIN` or where Debian puts it; without one the test fails.
+//! `MILLPOND_TEST_SEED` and `MILLPOND_TEST_QUERIES` repeat or lengthen a run.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     error::Error,
-    os::unix::process::CommandExt,
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
     sync::Arc,
-    time::{Duration, Instant},
 };
 
 use bytes::BytesMut;
@@ -28,9 +23,11 @@ use millpond::{
 };
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use tokio_postgres::{
-    Client, NoTls,
+    Client,
     types::{Format, FromSql, IsNull, ToSql, Type, to_sql_checked},
 };
+
+use crate::support::postgres::on_each_version;
 
 const SETUP: &str = r#"
 create type mood as enum ('sad', 'ok', 'happy', 'Über');
@@ -68,98 +65,6 @@ create index on t (f8);
 create index on t (n);
 create index on t (bp);
 "#;
-
-/// A throw-away server.
-struct Primary {
-    directory: tempfile::TempDir,
-    process: Child,
-}
-
-impl Primary {
-    async fn start() -> Result<Primary, Box<dyn Error>> {
-        let bin = server_directory().ok_or("no PostgreSQL found: set MILLPOND_TEST_PG_BIN")?;
-        let directory = tempfile::tempdir()?;
-        let owner = unprivileged_user()?;
-        if let Some(uid) = owner {
-            std::os::unix::fs::chown(directory.path(), Some(uid), None)?;
-        }
-        let data = directory.path().join("data");
-        let command = |program: &str| {
-            let mut command = Command::new(bin.join(program));
-            command.stdout(Stdio::null()).stderr(Stdio::null()).current_dir("/");
-            if let Some(uid) = owner {
-                command.uid(uid);
-            }
-            command
-        };
-        let made = command("initdb")
-            .args(["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "-N", "-D"])
-            .arg(&data)
-            .status()?;
-        if !made.success() {
-            return Err("initdb failed".into());
-        }
-        let process = command("postgres")
-            .args(["-c", "listen_addresses=", "-c", "fsync=off", "-c", "timezone=UTC", "-D"])
-            .arg(&data)
-            .arg("-k")
-            .arg(directory.path())
-            .spawn()?;
-        let primary = Primary { directory, process };
-        let deadline = Instant::now() + Duration::from_secs(60);
-        while let Err(error) = primary.connect().await {
-            if Instant::now() > deadline {
-                return Err(error);
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        Ok(primary)
-    }
-
-    async fn connect(&self) -> Result<Client, Box<dyn Error>> {
-        let (client, connection) = tokio_postgres::Config::new()
-            .host_path(self.directory.path())
-            .user("postgres")
-            .dbname("postgres")
-            .connect(NoTls)
-            .await?;
-        tokio::spawn(connection);
-        Ok(client)
-    }
-}
-
-impl Drop for Primary {
-    fn drop(&mut self) {
-        // SIGQUIT: an immediate shutdown that takes the server's children along.
-        let _ = Command::new("kill").args(["-QUIT", &self.process.id().to_string()]).status();
-        let _ = self.process.wait();
-    }
-}
-
-fn server_directory() -> Option<PathBuf> {
-    if let Some(path) = std::env::var_os("MILLPOND_TEST_PG_BIN") {
-        return Some(PathBuf::from(path));
-    }
-    let mut found: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
-        .ok()?
-        .filter_map(|entry| Some(entry.ok()?.path().join("bin")))
-        .filter(|path| Path::new(path).join("initdb").exists())
-        .collect();
-    found.sort();
-    found.pop()
-}
-
-/// PostgreSQL refuses to run as root.
-fn unprivileged_user() -> Result<Option<u32>, Box<dyn Error>> {
-    let id = |arguments: &[&str]| -> Result<u32, Box<dyn Error>> {
-        let output = Command::new("id").args(arguments).output()?;
-        Ok(String::from_utf8(output.stdout)?.trim().parse()?)
-    };
-    if id(&["-u"])? != 0 {
-        return Ok(None);
-    }
-    Ok(Some(id(&["-u", "postgres"]).or_else(|_| id(&["-u", "nobody"]))?))
-}
 
 /// A value of any type as bytes, both ways.
 #[derive(Clone, Debug)]
@@ -797,21 +702,28 @@ fn answer(plan: &Arc<Plan>, store: &Arc<Store>, params: &[Raw]) -> Result<Vec<Ve
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_answer_is_the_primary_s() -> Result<(), Box<dyn Error>> {
+async fn every_answer_is_the_primary_s() {
     let setting = |name: &str| std::env::var(name).ok().and_then(|v| v.parse::<u64>().ok());
     let seed = setting("MILLPOND_TEST_SEED").unwrap_or_else(rand::random);
     let queries = setting("MILLPOND_TEST_QUERIES").unwrap_or(3000);
     println!("MILLPOND_TEST_SEED={seed}");
+    on_each_version(async |database| {
+        let client = database.connect().await;
+        if let Err(difference) = compare_many(&client, seed, queries).await {
+            panic!("{difference}");
+        }
+    })
+    .await;
+}
 
-    let primary = Primary::start().await?;
-    let client = primary.connect().await?;
+async fn compare_many(client: &Client, seed: u64, queries: u64) -> Result<(), Box<dyn Error>> {
     client
         .batch_execute(
             "create function r(n int) returns int language sql volatile as 'select floor(random() * n)::int'",
         )
         .await?;
     client.batch_execute(&format!("select setseed({}); {SETUP}", (seed % 1000) as f64 / 1000.0)).await?;
-    let copy = copy(&client).await?;
+    let copy = copy(client).await?;
     let mut generator =
         Generator { random: StdRng::seed_from_u64(seed), copy: &copy, query: Query::default() };
 
@@ -819,7 +731,7 @@ async fn every_answer_is_the_primary_s() -> Result<(), Box<dyn Error>> {
     let mut answered = 0;
     for _ in 0..queries {
         let query = generator.generate();
-        let route = compare(&client, &copy, &query).await.map_err(|difference| {
+        let route = compare(client, &copy, &query).await.map_err(|difference| {
             format!("{difference}\nseed {seed}\n{}\nparameters: {:?}", query.sql, Raws(&query.params))
         })?;
         answered += u64::from(!matches!(route, Route::Primary(_)));

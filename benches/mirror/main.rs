@@ -8,7 +8,8 @@
 //!
 //! Everything runs on this machine, the primary too, so only ratios of one run say something. They are
 //! medians of alternating rounds; nothing is asserted. Options: `--scale N`, `--rounds N`,
-//! `--postgres DIR` (the folder of `initdb` and `postgres`).
+//! `--postgres DIR` (the folder of `initdb` and `postgres`), `--only copy` or `--only apply` (for a
+//! profiler).
 
 mod accounts;
 mod changes;
@@ -20,9 +21,10 @@ mod report;
 use std::{error::Error, path::PathBuf, time::Instant};
 
 use millpond::cli::demo::server::{Server, ServerOptions};
+use tokio_postgres::Client;
 
 use mirror::Mirror;
-use report::{Report, median};
+use report::{CopyRound, Report};
 
 pub(crate) type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -33,6 +35,8 @@ struct Options {
     scale: u32,
     rounds: usize,
     postgres: Option<PathBuf>,
+    copy: bool,
+    apply: bool,
 }
 
 fn main() -> Result<()> {
@@ -49,7 +53,10 @@ fn options() -> Result<Options> {
         arguments.get(at + 1).cloned()
     };
     let number = |name: &str, default: u32| value(name).map_or(Ok(default), |text| text.parse());
+    let only = value("--only");
     Ok(Options {
+        copy: only.as_deref() != Some("apply"),
+        apply: only.as_deref() != Some("copy"),
         scale: number("--scale", if quick { 10 } else { 50 })?,
         rounds: number("--rounds", if quick { 3 } else { 5 })?.max(1) as usize,
         postgres: value("--postgres").map(PathBuf::from),
@@ -76,7 +83,19 @@ async fn run(options: Options) -> Result<()> {
     eprintln!("loading {} accounts ...", accounts::rows(options.scale));
     accounts::load(&client, options.scale).await?;
 
-    let ranges = accounts::ranges(&client).await?;
+    if options.copy {
+        copy(&client, &server, &options, &mut report).await?;
+    }
+    if options.apply {
+        apply(&client, &url, &options, &mut report).await?;
+    }
+    report.finish()
+}
+
+/// Alternates plain copies with ours.
+async fn copy(client: &Client, server: &Server, options: &Options, report: &mut Report) -> Result<()> {
+    let url = server.url("postgres", "postgres");
+    let ranges = accounts::ranges(client).await?;
     let rows: i64 = client.query_one("select count(*) from pgbench_accounts", &[]).await?.get(0);
     let disk: i64 = client.query_one("select pg_total_relation_size('pgbench_accounts')", &[]).await?.get(0);
     // Once for the primary's own buffers.
@@ -84,9 +103,10 @@ async fn run(options: Options) -> Result<()> {
     let mut rounds = Vec::new();
     for round in 0..options.rounds {
         eprintln!("copying, round {} of {} ...", round + 1, options.rounds);
-        let start = Instant::now();
+        let (start, cpu) = (Instant::now(), process::own_cpu()?);
         let copied = plain_copy::run(server.port(), &ranges, COPY_WORKERS)?;
         let plain_s = start.elapsed().as_secs_f64();
+        let plain_cpu = process::own_cpu()? - cpu;
         let before = process::resident_bytes()?;
         let mirror = Mirror::start(&url, COPY_WORKERS)?;
         let times = mirror.wait_until_live()?;
@@ -96,24 +116,29 @@ async fn run(options: Options) -> Result<()> {
             report.memory(rows as u64, disk as u64, table.bytes, resident);
         }
         mirror.end()?;
-        rounds.push((copied as f64 / plain_s, copied as f64 / times.copied_s, copied as f64 / times.live_s));
+        rounds.push(CopyRound {
+            rows_per_s: copied as f64 / plain_s,
+            copied: plain_s / times.copied_s,
+            live: plain_s / times.live_s,
+            plain_cpu_us: plain_cpu.as_secs_f64() * 1e6 / copied as f64,
+            cpu_us: times.copied_cpu.as_secs_f64() * 1e6 / copied as f64,
+        });
     }
-    report.copy(
-        median(rounds.iter().map(|r| r.0)),
-        median(rounds.iter().map(|r| r.1 / r.0)),
-        median(rounds.iter().map(|r| r.2 / r.0)),
-    );
+    report.copy(&rounds);
+    Ok(())
+}
 
+async fn apply(client: &Client, url: &str, options: &Options, report: &mut Report) -> Result<()> {
     eprintln!("applying changes ...");
-    let mirror = Mirror::start(&url, COPY_WORKERS)?;
+    let mirror = Mirror::start(url, COPY_WORKERS)?;
     mirror.wait_until_live()?;
     for workload in changes::WORKLOADS {
         let mut costs = Vec::new();
         for _ in 0..options.rounds {
-            costs.push(changes::measure(&client, &mirror, workload, options.scale).await?);
+            costs.push(changes::measure(client, &mirror, workload, options.scale).await?);
         }
         report.apply(workload.name, &costs);
     }
     mirror.end()?;
-    report.finish()
+    Ok(())
 }

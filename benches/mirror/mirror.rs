@@ -22,7 +22,7 @@ use millpond::{
     types::Lsn,
 };
 
-use crate::Result;
+use crate::{Result, process::own_cpu};
 
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 const DEADLINE: Duration = Duration::from_secs(600);
@@ -40,6 +40,8 @@ pub(crate) struct Mirror {
 pub(crate) struct CopyTimes {
     /// From the first copied row to the last: without connecting, locks, slot and indexes.
     pub(crate) copied_s: f64,
+    /// This process's CPU time in it.
+    pub(crate) copied_cpu: Duration,
     /// From nothing to all tables live, with their indexes.
     pub(crate) live_s: f64,
 }
@@ -80,10 +82,13 @@ impl Mirror {
         let any = |state| self.status.tables().iter().any(|table| table.state == state);
         use TableState::{CatchingUp, Copying, Live};
         let first = self.wait("the copy begins", || any(Copying))?;
+        let cpu = own_cpu()?;
         let copied = self.wait("all tables are copied", || every(&[CatchingUp, Live]))?;
+        let copied_cpu = own_cpu()? - cpu;
         let live = self.wait("all tables are live", || every(&[Live]))?;
         Ok(CopyTimes {
             copied_s: (copied - first).as_secs_f64(),
+            copied_cpu,
             live_s: (live - self.started).as_secs_f64(),
         })
     }

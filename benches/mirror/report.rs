@@ -9,6 +9,15 @@ pub(crate) struct Report {
     rows: Vec<[String; 4]>,
 }
 
+/// A plain copy, and ours as shares of its rate.
+pub(crate) struct CopyRound {
+    pub(crate) rows_per_s: f64,
+    pub(crate) copied: f64,
+    pub(crate) live: f64,
+    pub(crate) plain_cpu_us: f64,
+    pub(crate) cpu_us: f64,
+}
+
 impl Report {
     pub(crate) fn new(version: &str, scale: u32, rounds: usize) -> Report {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -19,11 +28,14 @@ impl Report {
         Report { text, rows: Vec::new() }
     }
 
-    /// Rows a second of a plain COPY, and ours as a share of it.
-    pub(crate) fn copy(&mut self, plain: f64, copied: f64, live: f64) {
-        let against = format!("plain COPY of {:.0} thousand rows/s", plain / 1e3);
-        self.row("copy, rows/s", &against, copied, ">= 0.8");
-        self.row("copy until live, with indexes and slot, rows/s", &against, live, "");
+    pub(crate) fn copy(&mut self, rounds: &[CopyRound]) {
+        let of = |value: fn(&CopyRound) -> f64| median(rounds.iter().map(value));
+        let against = format!("plain COPY of {:.0} thousand rows/s", of(|r| r.rows_per_s) / 1e3);
+        self.row("copy, rows/s", &against, of(|r| r.copied), ">= 0.8");
+        self.row("copy until live, with indexes and slot, rows/s", &against, of(|r| r.live), "");
+        let what = format!("copy, our CPU ({:.2} µs a row)", of(|r| r.cpu_us));
+        let against = format!("plain reader's CPU of {:.2} µs a row", of(|r| r.plain_cpu_us));
+        self.row(&what, &against, of(|r| r.cpu_us / r.plain_cpu_us), "");
     }
 
     pub(crate) fn memory(&mut self, rows: u64, disk: u64, counted: u64, resident: u64) {

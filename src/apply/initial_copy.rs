@@ -83,7 +83,8 @@ impl CopyConsumer for RangeConsumer {
     fn data(&mut self, payload: &[u8]) -> Result<u64, String> {
         let RangeConsumer { decoder, rows, builder, chunks, schema, .. } = self;
         let copied = decoder.tuples(payload, |tuple| {
-            builder.push(&rows.copied(tuple)?);
+            rows.copied(tuple, |column, datum| builder.push_value(column, &datum))?;
+            builder.end_row();
             if builder.is_full() {
                 chunks.push(std::mem::replace(builder, ChunkBuilder::new(schema)).finish());
             }

@@ -12,19 +12,20 @@ pub struct CopyDecoder {
     done: bool,
 }
 
-/// One tuple's fields, `None` for NULL.
+/// One tuple's fields, read one after the other.
 #[derive(Debug)]
 pub struct CopyTuple<'a> {
     rest: &'a [u8],
+    /// Fields not read yet.
     fields: usize,
 }
 
 impl CopyDecoder {
-    /// Takes the tuples of one CopyData payload in order.
+    /// Takes the tuples of one CopyData payload in order. What `visit` leaves of a tuple is passed over.
     pub fn tuples<'a>(
         &mut self,
         payload: &'a [u8],
-        mut visit: impl FnMut(CopyTuple<'a>) -> Result<(), DecodeError>,
+        mut visit: impl FnMut(&mut CopyTuple<'a>) -> Result<(), DecodeError>,
     ) -> Result<u64, DecodeError> {
         let mut rest = payload;
         if !self.header_read {
@@ -40,22 +41,20 @@ impl CopyDecoder {
             if self.done {
                 return Err(DecodeError::Trailing { what: "the COPY stream", extra: rest.len() });
             }
-            let bytes = take(&mut rest, 2)?;
-            let fields =
-                i16::from_be_bytes([bytes.first().copied().unwrap_or(0), bytes.get(1).copied().unwrap_or(0)]);
+            let (head, tail) =
+                rest.split_first_chunk().ok_or(DecodeError::Short { what: "the COPY stream", wanted: 2 })?;
+            rest = tail;
+            let fields = i16::from_be_bytes(*head);
             if fields < 0 {
                 self.done = true;
                 continue;
             }
-            let start = rest;
-            for _ in 0..fields {
-                let length = i32(&mut rest)?;
-                if length >= 0 {
-                    take(&mut rest, length as usize)?;
-                }
+            let mut tuple = CopyTuple { rest, fields: fields as usize };
+            visit(&mut tuple)?;
+            while !tuple.is_empty() {
+                tuple.field()?;
             }
-            let used = start.len() - rest.len();
-            visit(CopyTuple { rest: start.get(..used).unwrap_or(&[]), fields: fields as usize })?;
+            rest = tuple.rest;
             rows += 1;
         }
         Ok(rows)
@@ -68,6 +67,7 @@ impl CopyDecoder {
 }
 
 impl<'a> CopyTuple<'a> {
+    /// How many fields are left.
     pub fn len(&self) -> usize {
         self.fields
     }
@@ -75,39 +75,40 @@ impl<'a> CopyTuple<'a> {
     pub fn is_empty(&self) -> bool {
         self.fields == 0
     }
-}
 
-impl<'a> Iterator for CopyTuple<'a> {
-    type Item = Option<&'a [u8]>;
-
-    fn next(&mut self) -> Option<Option<&'a [u8]>> {
-        if self.rest.is_empty() {
-            return None;
+    /// The next field, `None` for NULL; behind the last there are only NULLs.
+    #[inline]
+    pub fn field(&mut self) -> Result<Option<&'a [u8]>, DecodeError> {
+        if self.fields == 0 {
+            return Ok(None);
         }
-        // The lengths were checked when the tuple was cut out.
-        let length = i32(&mut self.rest).ok()?;
-        if length < 0 {
-            return Some(None);
+        self.fields -= 1;
+        match usize::try_from(i32(&mut self.rest)?) {
+            Ok(length) => take(&mut self.rest, length).map(Some),
+            Err(_) => Ok(None),
         }
-        Some(take(&mut self.rest, length as usize).ok())
     }
 }
 
+#[inline]
 fn take<'a>(rest: &mut &'a [u8], length: usize) -> Result<&'a [u8], DecodeError> {
-    match (rest.get(..length), rest.get(length..)) {
-        (Some(head), Some(tail)) => {
+    match rest.split_at_checked(length) {
+        Some((head, tail)) => {
             *rest = tail;
             Ok(head)
         }
-        _ => Err(DecodeError::Short { what: "the COPY stream", wanted: length.saturating_sub(rest.len()) }),
+        None => {
+            Err(DecodeError::Short { what: "the COPY stream", wanted: length.saturating_sub(rest.len()) })
+        }
     }
 }
 
+#[inline]
 fn i32(rest: &mut &[u8]) -> Result<i32, DecodeError> {
-    let bytes = take(rest, 4)?;
-    <[u8; 4]>::try_from(bytes)
-        .map(i32::from_be_bytes)
-        .map_err(|_| DecodeError::Short { what: "the COPY stream", wanted: 4 })
+    let (head, tail) =
+        rest.split_first_chunk().ok_or(DecodeError::Short { what: "the COPY stream", wanted: 4 })?;
+    *rest = tail;
+    Ok(i32::from_be_bytes(*head))
 }
 
 #[cfg(test)]
@@ -121,8 +122,12 @@ mod tests {
         stream.extend_from_slice(b"\0\x02\0\0\0\x01a\xff\xff\xff\xff");
         let mut decoder = CopyDecoder::default();
         let mut rows = Vec::new();
-        let mut collect = |tuple: CopyTuple<'_>| {
-            rows.push(tuple.map(|f| f.map(<[u8]>::to_vec)).collect::<Vec<_>>());
+        let mut collect = |tuple: &mut CopyTuple<'_>| {
+            let mut row = Vec::new();
+            while !tuple.is_empty() {
+                row.push(tuple.field()?.map(<[u8]>::to_vec));
+            }
+            rows.push(row);
             Ok(())
         };
         assert_eq!(decoder.tuples(&stream, &mut collect), Ok(1));
@@ -137,6 +142,9 @@ mod tests {
     fn a_cut_stream_is_an_error() {
         let mut decoder = CopyDecoder { header_read: true, done: false };
         assert!(decoder.tuples(b"\0\x01\0\0\0\x05abc", |_| Ok(())).is_err());
+        for cut in [&b"\0"[..], b"\0\x01", b"\0\x01\0\0\0", b"\0\x02\0\0\0\0"] {
+            assert!(decoder.tuples(cut, |_| Ok(())).is_err(), "{cut:?}");
+        }
         assert!(CopyDecoder::default().tuples(b"PGCOPY", |_| Ok(())).is_err());
     }
 }

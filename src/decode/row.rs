@@ -15,7 +15,6 @@ pub struct RowDecoder {
     /// Fields that a tuple must have.
     fields: usize,
     scratch: Vec<Vec<u8>>,
-    copied_as_text: bool,
 }
 
 #[derive(Debug)]
@@ -24,6 +23,8 @@ struct Column {
     ty: Arc<PgType>,
     /// Which field of the tuple.
     field: usize,
+    /// COPY brings its text.
+    copied_as_text: bool,
 }
 
 impl RowDecoder {
@@ -31,7 +32,11 @@ impl RowDecoder {
     /// those without a binary form.
     pub fn for_copy(schema: &TableSchema, as_text: bool) -> RowDecoder {
         let fields = (0..schema.columns.len()).collect();
-        RowDecoder { copied_as_text: as_text, ..RowDecoder::new(schema, fields, schema.columns.len()) }
+        let mut decoder = RowDecoder::new(schema, fields, schema.columns.len());
+        for column in &mut decoder.columns {
+            column.copied_as_text |= as_text;
+        }
+        decoder
     }
 
     /// For the stream, whose columns are named by a Relation message. `None` when the relation is
@@ -71,10 +76,15 @@ impl RowDecoder {
             .columns
             .iter()
             .zip(fields)
-            .map(|(c, field)| Column { name: c.name.clone(), ty: Arc::clone(&c.pg_type), field })
+            .map(|(c, field)| Column {
+                name: c.name.clone(),
+                ty: Arc::clone(&c.pg_type),
+                field,
+                copied_as_text: c.pg_type.is_opaque(),
+            })
             .collect();
         let scratch = columns.iter().map(|_| Vec::new()).collect();
-        RowDecoder { columns, fields: count, scratch, copied_as_text: false }
+        RowDecoder { columns, fields: count, scratch }
     }
 
     /// A row from the stream. `unchanged` gives the old row's value of a column that was not sent.
@@ -124,22 +134,26 @@ impl RowDecoder {
         Ok(row)
     }
 
-    /// A row from a binary COPY, in which types without a binary form came as their text.
-    pub fn copied<'a>(&'a mut self, tuple: CopyTuple<'a>) -> Result<Vec<Datum<'a>>, DecodeError> {
+    /// Gives the values of a row from a binary COPY, column by column, to `visit`. After an error the
+    /// row is incomplete.
+    pub fn copied(
+        &mut self,
+        tuple: &mut CopyTuple<'_>,
+        mut visit: impl FnMut(usize, Datum<'_>),
+    ) -> Result<(), DecodeError> {
         if tuple.len() != self.fields {
             let (count, expected) = (tuple.len(), self.fields);
             return Err(DecodeError::Columns { what: "a copied row", count, expected });
         }
-        let mut row = Vec::with_capacity(self.fields);
-        let as_text = self.copied_as_text;
-        for ((column, scratch), field) in self.columns.iter().zip(&mut self.scratch).zip(tuple) {
-            row.push(match field {
+        for (position, (column, scratch)) in self.columns.iter().zip(&mut self.scratch).enumerate() {
+            let datum = match tuple.field()? {
                 None => Datum::Null,
-                Some(text) if as_text || column.ty.is_opaque() => column.text(text, scratch)?,
+                Some(text) if column.copied_as_text => column.text(text, scratch)?,
                 Some(bytes) => column.binary(bytes)?,
-            });
+            };
+            visit(position, datum);
         }
-        Ok(row)
+        Ok(())
     }
 }
 

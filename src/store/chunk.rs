@@ -300,13 +300,28 @@ impl ChunkBuilder {
     /// Appends a row: one datum for each column of the schema, in its representation.
     pub fn push(&mut self, row: &[Datum<'_>]) {
         debug_assert_eq!(row.len(), self.columns.len());
-        for (builder, datum) in self.columns.iter_mut().zip(row) {
-            if let Datum::Bytes(bytes) = datum {
-                self.bytes += bytes.len();
-            }
-            builder.push(datum);
+        for (column, datum) in row.iter().enumerate() {
+            self.push_value(column, datum);
         }
+        self.end_row();
+    }
+
+    /// Appends to one column the value of the row that [`ChunkBuilder::end_row`] ends. Each column gets
+    /// one before that.
+    #[inline]
+    pub fn push_value(&mut self, column: usize, datum: &Datum<'_>) {
+        if let Datum::Bytes(bytes) = datum {
+            self.bytes += bytes.len();
+        }
+        self.columns[column].push(datum);
+    }
+
+    pub fn end_row(&mut self) {
         self.rows += 1;
+        debug_assert!(
+            self.columns.iter().all(|column| column.len() == self.len()),
+            "a value for each column"
+        );
     }
 
     pub fn len(&self) -> usize {

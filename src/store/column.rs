@@ -105,6 +105,10 @@ impl ColumnBuilder {
         ColumnBuilder { values, validity: Vec::new(), rows: 0, nulls: 0 }
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.rows
+    }
+
     /// Appends one value. A datum of another representation than the column's is an error of the
     /// caller's, stored as NULL in release and caught in debug.
     pub(super) fn push(&mut self, datum: &Datum<'_>) {

@@ -1,5 +1,6 @@
 //! The daemon's own port, as clients use it.
 
+mod kill;
 mod types;
 
 /// The value's bytes as they came, whatever their type.

@@ -208,7 +208,7 @@ async fn read(
             })
         };
         let mut left_out: HashSet<&str> =
-            columns.iter().map(|c| c.name.as_str()).filter(|c| excluded(c)).collect();
+            columns.iter().filter(|c| !c.generated && excluded(&c.name)).map(|c| c.name.as_str()).collect();
         let built = match &publication {
             Some(p) if !p.owned => undelivered(p, table, &mut left_out, columns),
             _ => Ok(()),
