@@ -103,7 +103,7 @@ impl Session {
         reason: Reason,
         by_name: ByName,
     ) -> Result<(), End> {
-        if !self.to_upstream(reason, false).await? {
+        if !self.turn_over(reason, false).await? {
             return Ok(());
         }
         let names = match &by_name {
@@ -233,7 +233,7 @@ impl Session {
         let name = Bytes::copy_from_slice(name);
         if object == Object::Portal {
             let Some(portal) = self.portals.get(&name) else {
-                if !self.to_upstream(Reason::Unsupported, false).await? {
+                if !self.turn_over(Reason::Unsupported, false).await? {
                     return Ok(());
                 }
                 self.forward(&frame, Expect::DescribePortal);
@@ -312,7 +312,7 @@ impl Session {
             self.segment.began = Instant::now();
         }
         let Some(portal) = self.portals.get_mut(&name) else {
-            if self.to_upstream(Reason::Unsupported, false).await? {
+            if self.turn_over(Reason::Unsupported, false).await? {
                 self.forward(&frame, Expect::Execute);
             }
             return Ok(());
@@ -400,7 +400,7 @@ impl Session {
             let state = PortalState::Empty;
             self.portals.insert(name, Portal { state, ..portal });
         }
-        if self.to_upstream(reason, false).await? {
+        if self.turn_over(reason, false).await? {
             self.forward(frame, Expect::Execute);
         }
         Ok(())
@@ -434,7 +434,7 @@ impl Session {
                 return Ok(());
             }
         }
-        if !self.to_upstream(Reason::Unsupported, false).await? {
+        if !self.turn_over(Reason::Unsupported, false).await? {
             return Ok(());
         }
         let statement = match object {
@@ -468,7 +468,7 @@ impl Session {
     /// A body that cannot be read: the primary says what is wrong with it, as it reads it in parts and
     /// may find something else first.
     async fn malformed(&mut self, frame: Frame) -> Result<(), End> {
-        if self.to_upstream(Reason::Unsupported, false).await? {
+        if self.turn_over(Reason::Unsupported, false).await? {
             self.forward(&frame, Expect::Bind);
         }
         Ok(())
@@ -477,7 +477,7 @@ impl Session {
     /// Takes the segment to the primary for a message about a statement, which it gets if it lacks it.
     /// False when the message is not to be forwarded now.
     async fn named_upstream(&mut self, frame: &Frame, name: &[u8], reason: Reason) -> Result<bool, End> {
-        if !self.to_upstream(reason, false).await? {
+        if !self.turn_over(reason, false).await? {
             return Ok(false);
         }
         if !self.primary_has(name) && !self.expect.is_empty() {
