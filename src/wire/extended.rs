@@ -356,7 +356,7 @@ impl Session {
 
     /// A body that cannot be read: the primary says what is wrong with it, as it reads it in parts and
     /// may find something else first.
-    async fn malformed(&mut self, frame: Frame) -> Result<(), End> {
+    pub(super) async fn malformed(&mut self, frame: Frame) -> Result<(), End> {
         if self.turn_over(Reason::Unsupported, false).await? {
             self.forward(&frame, Expect::Bind);
         }
