@@ -40,6 +40,8 @@ pub(super) enum Event {
     Frames(Vec<Frame>),
     /// The catalogue changed, but no table's shape.
     Catalog(Box<Catalog>),
+    /// The catalogue was found to be the primary's after this position was flushed there.
+    Compared(Lsn),
     /// The table is about to be copied (again): keep its changes.
     CopyBegins(Arc<TableSchema>),
     /// Its rows at a snapshot, with the catalogue that describes them.
@@ -163,6 +165,7 @@ impl Applier {
             Event::Catalog(catalog) => {
                 self.shared.catalog.swap(*catalog);
             }
+            Event::Compared(at) => self.shared.catalog.set_compared_at(at),
             Event::CopyBegins(schema) => self.copy_begins(schema),
             Event::Copied { image, at } => {
                 let oid = image.schema().oid;

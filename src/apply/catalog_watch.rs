@@ -18,13 +18,21 @@ use crate::{
     types::Lsn,
 };
 
-/// Runs until nobody listens. What it finds it sends whole; the receiver compares.
+/// What one look has found.
+pub(super) struct Look {
+    /// Whole, if it is another one than at the last look; the receiver compares.
+    pub(super) catalog: Option<Catalog>,
+    /// Flushed when the look began: changes of definition up to here were seen.
+    pub(super) at: Lsn,
+}
+
+/// Runs until nobody listens.
 pub(super) async fn watch(
     config: Arc<Config>,
     target: Target,
     status: Arc<Status>,
     slot: String,
-    news: mpsc::Sender<Catalog>,
+    news: mpsc::Sender<Look>,
 ) {
     let mut known = None;
     let mut ticks = interval(config.replication.catalog_interval);
@@ -33,9 +41,8 @@ pub(super) async fn watch(
     while !news.is_closed() {
         ticks.tick().await;
         match look(&config, &target, &status, &slot, &mut sql, &mut known).await {
-            Ok(None) => {}
-            Ok(Some(catalog)) => {
-                if news.send(catalog).await.is_err() {
+            Ok(look) => {
+                if news.send(look).await.is_err() {
                     return;
                 }
             }
@@ -49,7 +56,7 @@ pub(super) async fn watch(
     }
 }
 
-/// One look; gives the catalogue when it has changed since the last one.
+/// One look.
 async fn look(
     config: &Config,
     target: &Target,
@@ -57,7 +64,7 @@ async fn look(
     slot: &str,
     connection: &mut Option<tokio_postgres::Client>,
     known: &mut Option<String>,
-) -> Result<Option<Catalog>, SupervisorError> {
+) -> Result<Look, SupervisorError> {
     let sql = match connection {
         Some(sql) => sql,
         none => none.insert(client(target, "millpond: catalogue").await?),
@@ -73,9 +80,9 @@ async fn look(
     });
     let fingerprint = schema::fingerprint(sql).await?;
     if known.as_ref() == Some(&fingerprint) {
-        return Ok(None);
+        return Ok(Look { catalog: None, at: flushed });
     }
     let catalog = schema::load(sql, &config.tables, Some(&config.replication.publication)).await?;
     *known = Some(fingerprint);
-    Ok(Some(catalog))
+    Ok(Look { catalog: Some(catalog), at: flushed })
 }

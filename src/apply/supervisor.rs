@@ -330,8 +330,13 @@ impl Supervisor {
                 }
                 // 2. Somebody waits for a position.
                 () = watermark.asked() => progress.ask(),
-                // 3. The catalogue has changed.
-                Some(catalog) = news.recv() => self.catalog_changed(catalog, &mut queue).await?,
+                // 3. The catalogue was looked at.
+                Some(look) = news.recv() => {
+                    if let Some(catalog) = look.catalog {
+                        self.catalog_changed(catalog, &mut queue).await?;
+                    }
+                    send(&self.events, Event::Compared(look.at)).await?;
+                }
                 // 4. A table's copy has ended.
                 ended = join(&mut running) => {
                     let (table, result) = ended;

@@ -5,14 +5,20 @@
 mod privileges;
 mod stamp;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use arc_swap::ArcSwap;
 
 pub use privileges::Privileges;
 pub use stamp::TableStamp;
 
-use crate::types::{PgType, TableOid, TableSchema, TypeOid};
+use crate::types::{Lsn, PgType, TableOid, TableSchema, TypeOid};
 
 /// What the program knows of the primary. Every reader holds one `Arc<Catalog>` for a statement.
 #[derive(Clone, Debug, Default)]
@@ -78,15 +84,28 @@ impl Catalog {
 #[derive(Debug, Default)]
 pub struct CatalogHandle {
     current: ArcSwap<Catalog>,
+    /// An [`Lsn`].
+    compared_at: AtomicU64,
 }
 
 impl CatalogHandle {
     pub fn new(catalog: Catalog) -> CatalogHandle {
-        CatalogHandle { current: ArcSwap::from_pointee(catalog) }
+        CatalogHandle { current: ArcSwap::from_pointee(catalog), compared_at: AtomicU64::new(0) }
     }
 
     pub fn load(&self) -> Arc<Catalog> {
         self.current.load_full()
+    }
+
+    /// The current catalogue has every change of definition that the primary had flushed up to here.
+    /// Most such changes send nothing through the stream, so the store's position says nothing of them.
+    pub fn compared_at(&self) -> Lsn {
+        Lsn(self.compared_at.load(Ordering::Acquire))
+    }
+
+    /// The current catalogue was compared with the primary's, or read from it, after `lsn` was flushed.
+    pub fn set_compared_at(&self, lsn: Lsn) {
+        self.compared_at.fetch_max(lsn.0, Ordering::AcqRel);
     }
 
     /// Puts a new catalogue in place under the next version.

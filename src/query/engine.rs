@@ -7,7 +7,7 @@ use crate::{
     catalog::{Catalog, CatalogHandle},
     store::Store,
     telemetry::status::Status,
-    types::TypeOid,
+    types::{Lsn, TypeOid},
 };
 
 /// Shared by all sessions.
@@ -52,6 +52,11 @@ impl Engine {
     /// The version of the current catalogue; a plan of another one is void.
     pub fn catalog_version(&self) -> u64 {
         self.catalog.load().version
+    }
+
+    /// Changes of definition up to here are in the current catalogue.
+    pub fn catalog_compared_at(&self) -> Lsn {
+        self.catalog.compared_at()
     }
 
     fn try_plan(

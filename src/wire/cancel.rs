@@ -15,10 +15,12 @@ use tokio::sync::Notify;
 
 use crate::primary;
 
-/// All sessions that can be cancelled, by the process id that we gave them.
+/// All sessions that can be cancelled, by the process id that their clients know.
 #[derive(Debug, Default)]
 pub(super) struct Registry {
-    sessions: Mutex<HashMap<i32, Arc<Slot>>>,
+    /// More than one where the primary has used a process id again, for another session than one that
+    /// lost its connection.
+    sessions: Mutex<HashMap<i32, Vec<Arc<Slot>>>>,
 }
 
 /// One session's entry.
@@ -58,33 +60,26 @@ pub(super) struct Registered {
 }
 
 impl Registry {
-    /// A new entry under a random process id. Keys have 4 bytes in protocol 3.0 and 32 in 3.2.
-    pub(super) fn register(self: &Arc<Self>, key_length: usize) -> Registered {
-        let mut random = rand::rng();
+    /// A new entry with a key of our own, of 4 bytes in protocol 3.0 and 32 in 3.2. The process id is
+    /// that of the primary's backend, which `pg_backend_pid()` and notifications name as well.
+    pub(super) fn register(self: &Arc<Self>, pid: i32, key_length: usize) -> Registered {
         let mut key = vec![0; key_length];
-        random.fill(&mut key[..]);
+        rand::rng().fill(&mut key[..]);
         let slot = Arc::new(Slot {
             key,
             running: Mutex::default(),
             canceled: AtomicBool::new(false),
             settled: Notify::new(),
         });
-        let mut sessions = self.sessions.lock();
-        let pid = loop {
-            let pid = random.random_range(1..i32::MAX);
-            if !sessions.contains_key(&pid) {
-                break pid;
-            }
-        };
-        sessions.insert(pid, Arc::clone(&slot));
+        self.sessions.lock().entry(pid).or_default().push(Arc::clone(&slot));
         Registered { registry: Arc::clone(self), pid, slot }
     }
 
     /// Serves a CancelRequest: what runs here stops by a flag; what runs at the primary is cancelled
     /// there, and only while it runs. A wrong key does nothing, and nobody is ever told.
     pub(super) async fn cancel(&self, target: &primary::Target, pid: i32, key: &[u8]) {
-        let slot = self.sessions.lock().get(&pid).cloned();
-        let Some(slot) = slot.filter(|slot| same(&slot.key, key)) else { return };
+        let named = self.sessions.lock().get(&pid).cloned().unwrap_or_default();
+        let Some(slot) = named.into_iter().find(|slot| same(&slot.key, key)) else { return };
         slot.cancel_running(target).await;
     }
 }
@@ -111,7 +106,13 @@ impl Registered {
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        self.registry.sessions.lock().remove(&self.pid);
+        let mut sessions = self.registry.sessions.lock();
+        if let Some(named) = sessions.get_mut(&self.pid) {
+            named.retain(|slot| !Arc::ptr_eq(slot, &self.slot));
+            if named.is_empty() {
+                sessions.remove(&self.pid);
+            }
+        }
     }
 }
 
@@ -194,7 +195,7 @@ mod tests {
     async fn only_the_key_holder_stops_only_what_runs() {
         let registry = Arc::new(Registry::default());
         let target = nowhere();
-        let session = registry.register(32);
+        let session = registry.register(7, 32);
         let (pid, key) = (session.pid(), session.key().to_vec());
         registry.cancel(&target, pid, &key).await;
         session.slot.begin_local();
@@ -215,7 +216,7 @@ mod tests {
     #[tokio::test]
     async fn the_next_statement_waits_for_a_request_on_its_way() {
         let registry = Arc::new(Registry::default());
-        let session = registry.register(4);
+        let session = registry.register(7, 4);
         let key = Bytes::from_static(b"abcd");
         session.slot.begin_upstream(1, &key).await;
         session.slot.running.lock().in_flight += 1;

@@ -63,8 +63,6 @@ pub(super) enum Problem {
     Startup(String),
     /// A message that cannot stand where it does, or framing that is broken.
     Protocol(String),
-    /// The body of a message is not what its tag says.
-    Malformed,
     ProtocolVersion {
         major: u32,
         minor: u32,
@@ -125,7 +123,6 @@ impl Problem {
                 Report::fatal("57P01", "terminating connection due to administrator command")
             }
             Problem::Startup(message) | Problem::Protocol(message) => Report::fatal("08P01", message),
-            Problem::Malformed => Report::error("08P01", "invalid message format"),
             Problem::ProtocolVersion { major, minor } => Report::fatal(
                 "0A000",
                 format!("unsupported frontend protocol {major}.{minor}: server supports 3.0 to 3.2"),
@@ -193,7 +190,7 @@ impl Problem {
                 Report::error("42P05", format!("prepared statement \"{name}\" already exists"))
             }
             Problem::DuplicatePortal(name) => {
-                Report::error("42P03", format!("portal \"{name}\" already exists"))
+                Report::error("42P03", format!("cursor \"{name}\" already exists"))
             }
             Problem::TooManyStatements { limit } => Report::error(
                 "53400",

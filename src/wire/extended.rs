@@ -8,7 +8,7 @@ use super::{
     backend,
     client::End,
     error::Problem,
-    frame::{Frame, Object, expand_formats},
+    frame::{Bind, Frame, Object, expand_formats},
     local::{Rows, Sent},
     policy::{self, ByName},
     session::{DropsStatements, Mode, Segment, Session},
@@ -30,13 +30,10 @@ enum Use {
 
 impl Session {
     pub(super) async fn on_parse(&mut self, frame: Frame) -> Result<(), End> {
-        let Ok(parse) = frame.parse() else { return self.malformed(frame) };
+        let Ok(parse) = frame.parse() else { return self.malformed(frame).await };
         let name = Bytes::copy_from_slice(parse.name);
         let known = self.statements.get(&name);
-        // What the primary does not know as ours it could not refuse.
-        if !name.is_empty() && known.is_some_and(|s| !s.upstream || self.segment.mode == Mode::Local) {
-            return self.fail(Problem::DuplicateStatement(text(&name)));
-        }
+        let taken = !name.is_empty() && known.is_some();
         let limit = self.shared.config.limits.max_statements;
         if known.is_none() && self.statements.len() + self.portals.len() >= limit {
             return self.fail(Problem::TooManyStatements { limit });
@@ -78,6 +75,9 @@ impl Session {
             };
             let in_use = self.portals.values().any(|p| p.is_movable() && p.statement.0 == name);
             if self.answers_views() && !in_use {
+                if taken {
+                    return self.fail(Problem::DuplicateStatement(text(&name)));
+                }
                 self.statements.insert(&name, frame, what);
                 backend::parse_complete(&mut self.client.output);
                 return Ok(());
@@ -111,6 +111,10 @@ impl Session {
             ByName::DropsOne(name) => vec![Bytes::copy_from_slice(name.as_bytes())],
             ByName::Uses | ByName::Drops | ByName::DropsAll => self.statements.local_names(),
         };
+        // A name that is taken here is to be taken there, so that the primary finds it so after all else
+        // that may be wrong with the statement.
+        let taken = (!name.is_empty()).then(|| name.clone());
+        let names: Vec<Bytes> = names.into_iter().chain(taken).collect();
         if names.iter().any(|name| !self.primary_has(name)) {
             if !self.expect.is_empty() {
                 self.hold(frame);
@@ -142,12 +146,10 @@ impl Session {
     }
 
     pub(super) async fn on_bind(&mut self, frame: Frame) -> Result<(), End> {
-        let Ok(bind) = frame.bind() else { return self.malformed(frame) };
+        let Ok(bind) = frame.bind() else { return self.malformed(frame).await };
         let portal = Bytes::copy_from_slice(bind.portal);
         let name = Bytes::copy_from_slice(bind.statement);
-        if !portal.is_empty() && self.portals.contains_key(&portal) {
-            return self.fail(Problem::DuplicatePortal(text(&portal)));
-        }
+        let taken = !portal.is_empty() && self.portals.contains_key(&portal);
         let limit = self.shared.config.limits.max_statements;
         if self.statements.len() + self.portals.len() >= limit.saturating_add(1) {
             return self.fail(Problem::TooManyStatements { limit });
@@ -158,39 +160,25 @@ impl Session {
         let reason = match self.usable(&name).await {
             Err(problem) => return self.fail(problem),
             Ok(Use::Primary(reason)) => reason,
-            Ok(used) => {
-                let id = self.statements.get(&name).map_or(0, |s| s.id);
-                let state = match used {
-                    Use::Empty => expand_formats(&bind.result_formats, 0).map(|f| (f, PortalState::Empty)),
-                    Use::Show(name) => expand_formats(&bind.result_formats, 1)
-                        .map(|formats| (formats, PortalState::Show { name, done: false })),
-                    Use::Plan(plan) if bind.params.len() == plan.param_types().len() => {
-                        expand_formats(&bind.result_formats, plan.columns().len())
-                            .filter(|_| expand_formats(&bind.param_formats, bind.params.len()).is_some())
-                            .map(|formats| (formats, PortalState::Bound(plan)))
-                    }
-                    Use::Plan(_) | Use::Primary(_) => None,
-                };
-                let checked = match &state {
-                    Some((formats, PortalState::Bound(plan))) => match &self.facts.current {
-                        Some(facts) => plan.check_formats(formats, facts).err(),
-                        None => Some(Reason::Setting),
-                    },
-                    Some((_, PortalState::Empty)) if !bind.params.is_empty() => Some(Reason::Unsupported),
-                    Some(_) => None,
-                    None => Some(Reason::Unsupported),
-                };
-                match (state, checked) {
-                    (Some((binary, state)), None) => {
-                        let portal_of = Portal { statement: (name, id), bind: frame.clone(), binary, state };
-                        self.portals.insert(portal, portal_of);
-                        backend::bind_complete(&mut self.client.output);
-                        return Ok(());
-                    }
-                    (_, reason) => reason.unwrap_or(Reason::Unsupported),
+            Ok(used) => match self.bind_here(&frame, &bind, used).await {
+                Ok(_) if taken => return self.fail(Problem::DuplicatePortal(text(&portal))),
+                Ok((binary, state)) => {
+                    let id = self.statements.get(&name).map_or(0, |s| s.id);
+                    let made = Portal { statement: (name, id), bind: frame.clone(), binary, state };
+                    self.portals.insert(portal, made);
+                    backend::bind_complete(&mut self.client.output);
+                    return Ok(());
                 }
-            }
+                Err(Reason::Canceled) => return self.fail(Problem::Canceled),
+                Err(reason) => match self.may_move(&name, reason) {
+                    Ok(()) => reason,
+                    Err(problem) => return self.fail(problem),
+                },
+            },
         };
+        if taken && self.is_ours(&portal) {
+            return self.fail(Problem::DuplicatePortal(text(&portal)));
+        }
         if portal.is_empty() {
             // The unnamed portal is replaced.
             self.portals.remove(&portal);
@@ -202,8 +190,46 @@ impl Session {
         Ok(())
     }
 
+    /// Makes a portal here: its formats and state, or why the primary has to.
+    async fn bind_here(
+        &mut self,
+        frame: &Frame,
+        bind: &Bind<'_>,
+        used: Use,
+    ) -> Result<(Vec<bool>, PortalState), Reason> {
+        // What does not fit is the primary's to word.
+        let formats = |count| expand_formats(&bind.result_formats, count).ok_or(Reason::Unsupported);
+        if !matches!(used, Use::Plan(_)) && !bind.params.is_empty() {
+            return Err(Reason::Unsupported);
+        }
+        match used {
+            Use::Empty => Ok((formats(0)?, PortalState::Empty)),
+            Use::Show(name) => Ok((formats(1)?, PortalState::Show { name, done: false })),
+            Use::Primary(reason) => Err(reason),
+            Use::Plan(plan) => {
+                let binary = formats(plan.columns().len())?;
+                let facts = self.facts.current.as_ref().ok_or(Reason::Setting)?;
+                plan.check_formats(&binary, facts)?;
+                self.segment.began = Instant::now();
+                self.cancel.slot.begin_local();
+                let opened = self.open_rows(&plan, Some(frame), binary.clone()).await;
+                self.cancel.slot.end();
+                Ok((binary, PortalState::Bound(Box::new(opened?))))
+            }
+        }
+    }
+
+    /// Whether a statement that was planned here may go to the primary.
+    fn may_move(&mut self, name: &[u8], reason: Reason) -> Result<(), Problem> {
+        let Some(What::Select(select, _)) = self.statements.get(name).map(|s| &s.what) else { return Ok(()) };
+        let select = Arc::clone(select);
+        self.may_forward(&select.statement, reason)?;
+        self.note_forwarded(&select.statement);
+        Ok(())
+    }
+
     pub(super) async fn on_describe(&mut self, frame: Frame) -> Result<(), End> {
-        let Ok((object, name)) = frame.named() else { return self.malformed(frame) };
+        let Ok((object, name)) = frame.named() else { return self.malformed(frame).await };
         let name = Bytes::copy_from_slice(name);
         if object == Object::Portal {
             let Some(portal) = self.portals.get(&name) else {
@@ -224,10 +250,10 @@ impl Session {
                     let binary = portal.binary.first().copied().unwrap_or(false);
                     backend::text_description(out, &format!("millpond.{name}"), binary);
                 }
-                PortalState::Bound(plan) | PortalState::Done { plan } => {
+                PortalState::Done { plan } => {
                     backend::row_description(out, plan.columns(), &portal.binary);
                 }
-                PortalState::Running(rows) => {
+                PortalState::Bound(rows) | PortalState::Running(rows) => {
                     backend::row_description(out, rows.plan.columns(), &portal.binary);
                 }
             }
@@ -271,7 +297,7 @@ impl Session {
     }
 
     pub(super) async fn on_execute(&mut self, frame: Frame) -> Result<(), End> {
-        let Ok((name, limit)) = frame.execute() else { return self.malformed(frame) };
+        let Ok((name, limit)) = frame.execute() else { return self.malformed(frame).await };
         let (name, limit) = (Bytes::copy_from_slice(name), if limit == 0 { u64::MAX } else { limit });
         if self.segment.mode == Mode::Upstream {
             if !self.is_ours(&name) {
@@ -313,26 +339,19 @@ impl Session {
                 backend::select_complete(&mut self.client.output, 0);
                 return Ok(());
             }
-            PortalState::Bound(plan) => {
-                let (plan, bind, binary) = (Arc::clone(plan), portal.bind.clone(), portal.binary.clone());
-                self.cancel.slot.begin_local();
-                match self.open_rows(&plan, Some(&bind), binary).await {
-                    Ok(rows) => (Box::new(rows), Some(self.client.output.len())),
-                    Err(Reason::Canceled) => {
-                        self.cancel.slot.end();
-                        return self.fail(Problem::Canceled);
-                    }
-                    Err(reason) => return self.execute_upstream(&frame, reason).await,
-                }
-            }
-            PortalState::Running(rows) => {
+            PortalState::Bound(rows) | PortalState::Running(rows) => {
                 let plan = Arc::clone(&rows.plan);
                 let state = std::mem::replace(&mut portal.state, PortalState::Done { plan });
-                let PortalState::Running(rows) = state else { return Err(End::Closed) };
+                // What was executed before has left already.
+                let (rows, mark) = match state {
+                    PortalState::Bound(rows) => (rows, Some(self.client.output.len())),
+                    PortalState::Running(rows) => (rows, None),
+                    _ => return Err(End::Closed),
+                };
                 if self.segment.mode == Mode::Local {
                     self.cancel.slot.begin_local();
                 }
-                (rows, None)
+                (rows, mark)
             }
         };
         self.send_portal(&frame, &name, rows, limit, mark).await
@@ -373,16 +392,13 @@ impl Session {
     /// Memory could not answer after all, and nothing was sent: the portal moves to the primary.
     async fn execute_upstream(&mut self, frame: &Frame, reason: Reason) -> Result<(), End> {
         let name = frame.execute().map(|(name, _)| Bytes::copy_from_slice(name)).unwrap_or_default();
-        let statement = self.portals.get(&name).map(|p| p.statement.0.clone()).unwrap_or_default();
-        let select = match self.statements.get(&statement).map(|s| &s.what) {
-            Some(What::Select(select, _)) => Some(Arc::clone(select)),
-            _ => None,
-        };
-        if let Some(select) = select {
-            if let Err(problem) = self.may_forward(&select.statement, reason) {
+        if let Some(portal) = self.portals.remove(&name) {
+            if let Err(problem) = self.may_move(&portal.statement.0, reason) {
                 return self.fail(problem);
             }
-            self.note_forwarded(&select.statement);
+            // As if it had not been executed, so that it is given to the primary.
+            let state = PortalState::Empty;
+            self.portals.insert(name, Portal { state, ..portal });
         }
         if self.to_upstream(reason, false).await? {
             self.forward(frame, Expect::Execute);
@@ -391,7 +407,7 @@ impl Session {
     }
 
     pub(super) async fn on_close(&mut self, frame: Frame) -> Result<(), End> {
-        let Ok((object, name)) = frame.named() else { return self.malformed(frame) };
+        let Ok((object, name)) = frame.named() else { return self.malformed(frame).await };
         let name = Bytes::copy_from_slice(name);
         let local = self.segment.mode == Mode::Local;
         if object == Object::Portal {
@@ -449,16 +465,13 @@ impl Session {
         Ok(())
     }
 
-    /// A body that cannot be read: where the primary is at work already, it says so itself.
-    fn malformed(&mut self, frame: Frame) -> Result<(), End> {
-        match self.segment.mode {
-            Mode::Local => self.fail(Problem::Malformed),
-            Mode::Upstream => {
-                // Never answered by anything but an error.
-                self.forward(&frame, Expect::Poison(Problem::Malformed));
-                Ok(())
-            }
+    /// A body that cannot be read: the primary says what is wrong with it, as it reads it in parts and
+    /// may find something else first.
+    async fn malformed(&mut self, frame: Frame) -> Result<(), End> {
+        if self.to_upstream(Reason::Unsupported, false).await? {
+            self.forward(&frame, Expect::Bind);
         }
+        Ok(())
     }
 
     /// Takes the segment to the primary for a message about a statement, which it gets if it lacks it.
@@ -497,6 +510,7 @@ impl Session {
             && self.status() == b'I'
             && !self.facts.dirty
             && kept.facts_version == self.facts.version
+            && self.catalog_is_current()
             && kept.plan.catalog_version() == catalog_version
             && self.facts.catalog_version == catalog_version
         {

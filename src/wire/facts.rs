@@ -27,6 +27,10 @@ pub(super) struct Facts {
     pub(super) catalog_version: u64,
     /// Memory must have everything up to here.
     pub(super) floor: Lsn,
+    /// A statement was forwarded that may have changed definitions.
+    pub(super) redefined: bool,
+    /// The catalogue must have everything up to here.
+    pub(super) catalog_floor: Lsn,
     /// The session has named `synchronous_commit`, perhaps for one transaction or in a function: its
     /// commits may be past what is flushed, whatever the setting is now.
     pub(super) asynchronous: bool,
@@ -50,6 +54,9 @@ impl Facts {
             // asynchronous commit comes when the WAL writer has flushed it.
             let seen = if self.asynchronous { read.inserted } else { read.flushed };
             self.floor = self.floor.max(seen);
+            if std::mem::take(&mut self.redefined) {
+                self.catalog_floor = self.floor;
+            }
             read.session
         });
         if facts != self.current {

@@ -297,7 +297,7 @@ impl Server {
         }
         let admitted = auth::admit(client, startup, &self.shared.config, &self.shared.target).await?;
         let key_length = if startup.protocol >= PROTOCOL_3_2 { 32 } else { 4 };
-        let cancel = self.shared.cancels.register(key_length);
+        let cancel = self.shared.cancels.register(admitted.pid, key_length);
         backend::backend_key_data(&mut client.output, cancel.pid(), cancel.key());
         let upstream = Upstream::new(admitted.connection, admitted.pid, admitted.key);
         let cached = startup.database == self.shared.target.database();

@@ -91,6 +91,34 @@ fn plain(text: &str) -> String {
     out
 }
 
+/// The words without which no statement changes a definition, in texts that are not understood.
+const REDEFINING: [&str; 13] = [
+    "create", "alter", "drop", "grant", "revoke", "do", "call", "execute", "into", "import", "reassign",
+    "security", "comment",
+];
+
+/// Whether a statement may create, change or drop something that statements name, or grant or revoke.
+/// What a function does is not seen here.
+pub(super) fn may_redefine(statement: &Statement) -> bool {
+    match statement.kind {
+        StatementKind::Unknown => {
+            let text = plain(&statement.text);
+            let mut words = text.split(|c: char| !c.is_ascii_alphanumeric());
+            words.any(|word| REDEFINING.contains(&word))
+        }
+        StatementKind::Write => {
+            let text = plain(&statement.text);
+            let word = text.split(|c: char| !c.is_ascii_alphanumeric()).find(|w| !w.is_empty());
+            match word {
+                Some("insert" | "update" | "delete" | "merge" | "copy" | "truncate") => false,
+                Some("select" | "with" | "values" | "table") => text.contains("into"),
+                _ => true,
+            }
+        }
+        _ => false,
+    }
+}
+
 /// What a forwarded statement does to the prepared statements of its session by SQL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum ByName {
@@ -175,6 +203,26 @@ mod tests {
         );
         assert_eq!(checked(Forward, Reject, "select 1", true), Err(Problem::ReadRejected(Reason::NotCached)));
         assert_eq!(checked(Forward, Reject, "begin", true), Ok(()));
+    }
+
+    #[test]
+    fn definitions_are_changed_by_ddl() {
+        let (store, _writer) = crate::store::Store::new();
+        let engine = crate::query::Engine::new(store, Default::default(), Default::default(), true);
+        for (sql, expected) in [
+            ("/* x */ create table t (a int)", true),
+            ("revoke select on t from r", true),
+            ("do $$begin end$$", true),
+            ("select 1 into t", true),
+            ("update t set a = 1", false),
+            ("select 1 from t for update", false),
+            ("select 1", false),
+            ("set role r", false),
+            ("selekt 1", false),
+            ("selekt 1; create table x ()", true),
+        ] {
+            assert_eq!(may_redefine(&engine.parse(sql)[0]), expected, "{sql}");
+        }
     }
 
     #[test]

@@ -273,10 +273,17 @@ impl Session {
                 Ok(Planned::Local(plan))
             }
             _ if !between => Ok(Planned::Primary(Reason::Transaction)),
+            Planned::Primary(reason) => Ok(Planned::Primary(reason)),
+            _ if !self.catalog_is_current() => Ok(Planned::Primary(Reason::Loading)),
             // The snapshot of a transaction's first statement could not be shared with the primary.
             _ if facts.default_isolation != "read committed" => Ok(Planned::Primary(Reason::Transaction)),
             planned => Ok(planned),
         }
+    }
+
+    /// Whether the catalogue has what the session itself has changed.
+    pub(super) fn catalog_is_current(&self) -> bool {
+        self.facts.catalog_floor <= self.shared.engine.catalog_compared_at()
     }
 
     /// Whether an answer of ours that needs no snapshot could be given now.

@@ -19,7 +19,6 @@ impl Session {
         // What is not UTF-8 is for the primary as a whole.
         let (statements, readable) = match frame.query() {
             Ok(Some(text)) => (self.shared.engine.parse(text), true),
-            Err(_) if self.segment.mode == Mode::Local => return self.fail_query(Problem::Malformed),
             Ok(None) | Err(_) => (self.shared.engine.parse(&String::from_utf8_lossy(frame.body())), false),
         };
         // A Query drops the unnamed statement and ends the portals of an implicit transaction.
@@ -166,6 +165,7 @@ impl Session {
     pub(super) fn note_forwarded(&mut self, statement: &Statement) {
         let lower = statement.text.to_ascii_lowercase();
         self.facts.asynchronous |= lower.contains("synchronous_commit");
+        self.facts.redefined |= policy::may_redefine(statement);
         // Functions can leave settings and locks in the session, and prepared statements by SQL too.
         let traceless = statement.kind == StatementKind::Select
             && !["set_config", "lock", "pg_"].iter().any(|word| lower.contains(word));

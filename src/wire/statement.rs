@@ -71,8 +71,8 @@ pub(super) enum PortalState {
         name: String,
         done: bool,
     },
-    /// Not executed yet: the primary could still take it over.
-    Bound(Arc<Plan>),
+    /// Opened, as PostgreSQL does at Bind, and not executed: the primary could still take it over.
+    Bound(Box<Rows>),
     Running(Box<Rows>),
     Done {
         plan: Arc<Plan>,

@@ -33,9 +33,10 @@ impl Guarded {
         execute(
             &primary,
             "create role app login password 'sesame'; create table cached (id int primary key);
-             insert into cached values (1); grant select on cached to app; create database other",
+             insert into cached values (1); grant select on cached to app",
         )
         .await;
+        execute(&primary, "create database other").await;
         let toml = format!(
             "[primary]\nurl = \"{url}\"\n[listen]\naddress = \"127.0.0.1:0\"\n[admin]\nlisten = \"\"\n\
              [[tables]]\nmatch = [\"cached\"]\n{auth}"

@@ -24,6 +24,10 @@ const SETUP: &str = "
         select g, 'name ' || g, '2024-01-01 00:00:00+00'::timestamptz + g * interval '1 day', g / 7.0
         from generate_series(1, 1000) g;
     create table plain (id int primary key, name text);
+    create table bare (id int, name text);
+    create schema other;
+    create table other.cached (id int, name text);
+    insert into other.cached values (1, 'other');
     insert into plain select id, name from cached where id <= 100";
 
 impl Ports {

@@ -37,6 +37,10 @@ impl Answer {
 
     /// Without what says where in its source the server raised an error, and positions in the text.
     fn comparable(self) -> Answer {
+        if self.tag == 'A' {
+            // The process of the session that notified.
+            return Answer { body: self.body[4..].to_vec(), ..self };
+        }
         if self.tag != 'E' {
             return self;
         }
@@ -98,6 +102,12 @@ impl RawClient {
 
     pub(crate) async fn byte(&mut self) -> Option<u8> {
         within(async { self.stream.read_u8().await.ok() }).await
+    }
+
+    /// Sends a query whose answer is not looked at.
+    pub(crate) async fn execute(&mut self, sql: &str) {
+        self.send(&query(sql)).await;
+        self.until_ready(1).await;
     }
 
     /// One value by the simple protocol.

@@ -46,14 +46,8 @@ async fn settings_and_roles_are_followed() {
     on_each_version(async |database| {
         let ports = Ports::start_writing(&database).await;
         let role = format!("reader_{}", database.name);
-        execute(
-            &ports.primary,
-            &format!(
-                "create role {role} login; create schema other; create table other.cached (id int, name text);
-                 insert into other.cached values (1, 'other'); grant usage on schema other to {role}"
-            ),
-        )
-        .await;
+        execute(&ports.primary, &format!("create role {role} login; grant usage on schema other to {role}"))
+            .await;
         let client = ports.client().await;
         let there = client::connect(ports.primary_url()).await;
         assert_eq!(value(&client, NAME).await, "name 1");
@@ -74,10 +68,6 @@ async fn settings_and_roles_are_followed() {
         assert_eq!(value(&client, NAME).await, "other");
         execute(&client, "select set_config('search_path', 'public', false)").await;
         assert_eq!(value(&client, NAME).await, "name 1");
-        execute(&client, "create temp table cached as select 1 as id, 'temporary' as name").await;
-        assert_eq!(value(&client, NAME).await, "temporary");
-        execute(&client, "drop table pg_temp.cached").await;
-        assert_eq!(value(&client, NAME).await, "name 1");
 
         execute(&client, &format!("set role {role}")).await;
         assert_eq!(sqlstate(&client, NAME).await, "42501");
@@ -96,6 +86,10 @@ async fn settings_and_roles_are_followed() {
         execute(&client, "discard all").await;
         assert_eq!(value(&client, NAME).await, "name 1");
         assert_eq!(route(&client).await, "point");
+        execute(&client, "create temp table cached as select 1 as id, 'temporary' as name").await;
+        assert_eq!(value(&client, NAME).await, "temporary");
+        execute(&client, "drop table pg_temp.cached").await;
+        assert_eq!(value(&client, NAME).await, "name 1");
         execute(&ports.primary, &format!("drop owned by {role}; drop role {role}")).await;
         ports.stop().await;
     })
@@ -182,13 +176,36 @@ async fn a_statement_of_the_primary_is_cancelled_there() {
         };
         let (slept, ()) = tokio::join!(sleeping, canceling);
         assert_eq!(slept.unwrap_err().code().map(|c| c.code()), Some("57014"));
-        // Nothing runs any longer: the next statement is not hit.
+        // A request for what has ended does not hit the next statement.
         token.cancel_query(NoTls).await.unwrap();
+        let answered = async || client.simple_query("select 1").await.is_ok();
+        wait_until("the request has come and gone", answered).await;
         assert_eq!(value(&client, "select 1 from pg_sleep(0.01)").await, "1");
         assert_eq!(value(&client, NAME).await, "name 1");
         ports.stop().await;
     })
     .await;
+}
+
+/// Drivers tell their own notifications by the process id.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn notifications_name_the_session() {
+    let database = newest().database().await;
+    let ports = Ports::start_writing(&database).await;
+    let mut client = RawClient::open(ports.port()).await;
+    client.send(&raw::startup(196_608, &[("user", "postgres"), ("database", &ports.database)])).await;
+    let answers = client.until_ready(1).await;
+    let key = answers.iter().find(|a| a.tag == 'K').expect("BackendKeyData");
+    client.execute("listen x").await;
+    execute(&ports.primary, "notify x, 'from elsewhere'").await;
+    let elsewhere = client.next().await.expect("a notification");
+    assert_eq!((elsewhere.tag, elsewhere.body.ends_with(b"x\0from elsewhere\0")), ('A', true));
+    assert_ne!(elsewhere.body[..4], key.body[..4]);
+    client.send(&raw::query("notify x")).await;
+    let answers = client.until_ready(1).await;
+    let own = answers.iter().find(|a| a.tag == 'A').expect("a notification");
+    assert_eq!(own.body[..4], key.body[..4]);
+    ports.stop().await;
 }
 
 /// A client that vanishes leaves nothing at work at the primary.
