@@ -2,8 +2,8 @@
 -- every second, so it hashes and never sorts. Rights: any login.
 --
 -- User objects only (oids from 16384): nothing else changes without an upgrade. Temporary tables
--- come and go with the application's sessions and are left out. Of pg_class the columns that count
--- are hashed and not xmin, so that TRUNCATE, VACUUM FULL and the like are quiet; partitions'
+-- come and go with the application's sessions and are left out. Of pg_class and pg_index the columns
+-- that count are hashed and not xmin, so that TRUNCATE, VACUUM FULL and the like are quiet; partitions'
 -- filenodes count, because the truncation of a partition is not in the stream.
 select jsonb_build_array(
   current_database(), current_setting('server_version_num'), current_setting('lc_monetary'),
@@ -19,7 +19,9 @@ select jsonb_build_array(
       and a.attrelid in (select c.oid from pg_catalog.pg_class c
                           where c.oid >= 16384 and c.relpersistence <> 't'
                             and c.relkind in ('r', 'p', 'f', 'v', 'm', 'c'))),
-  (select bit_xor(pg_catalog.hash_record_extended(row(i.indexrelid, i.xmin), 0))
+  (select bit_xor(pg_catalog.hash_record_extended(row(
+            i.indexrelid, i.indisprimary, i.indisunique, i.indisreplident, i.indimmediate,
+            i.indisvalid, i.indisready, i.indislive, i.indnkeyatts, i.indkey::int2[]), 0))
      from pg_catalog.pg_index i
     where i.indrelid in (select c.oid from pg_catalog.pg_class c
                           where c.oid >= 16384 and c.relpersistence <> 't'
@@ -47,5 +49,12 @@ select jsonb_build_array(
   (select bit_xor(pg_catalog.hash_record_extended(row(p.oid, p.xmin), 0))
      from pg_catalog.pg_publication p),
   (select bit_xor(pg_catalog.hash_record_extended(row(r.oid, r.xmin), 0))
-     from pg_catalog.pg_publication_rel r)
+     from pg_catalog.pg_publication_rel r),
+  (select bit_xor(pg_catalog.hash_record_extended(row(o.oid, o.xmin), 0))
+     from pg_catalog.pg_operator o where o.oid >= 16384),
+  (select bit_xor(pg_catalog.hash_record_extended(row(p.oid, p.xmin), 0))
+     from pg_catalog.pg_proc p
+    where p.oid >= 16384 and p.proname in ('count', 'min', 'max', 'sum')),
+  (select bit_xor(pg_catalog.hash_record_extended(row(c.oid, c.xmin), 0))
+     from pg_catalog.pg_cast c where c.oid >= 16384)
 )::text as fingerprint

@@ -26,6 +26,7 @@ select t.oid,
        t.typlen as len,
        t.typtype as kind,
        t.typbasetype as base,
+       t.typtypmod as typmod,
        case when t.typsubscript = 'pg_catalog.array_subscript_handler'::regproc
             then t.typelem else 0::oid end as element,
        coalesce(e.typdelim, ',') as delimiter,

@@ -1,6 +1,6 @@
 //! Assembly: makes every component in order, starts them, waits for a signal, stops them in order.
 
-use std::{io, sync::Arc, thread, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, thread, time::Duration};
 
 use tokio::sync::oneshot;
 
@@ -15,13 +15,15 @@ use crate::{
         tasks::Task,
     },
     primary::{PrimaryError, Target, client},
+    query::{Engine, Route},
     source::preflight::{self, Level},
     store::{Store, Writer},
     telemetry::{
-        metrics::Metrics,
+        metrics::{Metrics, RouteKind},
         status::{ReplicationState, Status},
         watermark::Watermark,
     },
+    wire::{self, ListenError},
 };
 
 /// Why the daemon could not start, or did not end in order.
@@ -29,6 +31,8 @@ use crate::{
 pub enum ServeError {
     #[error(transparent)]
     Admin(#[from] AdminError),
+    #[error(transparent)]
+    Listen(#[from] ListenError),
     #[error("signals cannot be caught")]
     Signals(#[source] io::Error),
     #[error(transparent)]
@@ -96,6 +100,8 @@ pub struct Daemon {
     admin: Option<thread::JoinHandle<()>>,
     admin_stop: Shutdown,
     mirror: Mirror,
+    address: SocketAddr,
+    serving: thread::JoinHandle<Result<(), ListenError>>,
 }
 
 impl Daemon {
@@ -113,6 +119,8 @@ impl Daemon {
         let copied = readiness.latch("source", "the tables have not been copied");
         let admin_stop = Shutdown::new();
         // Ports first: one that is taken is known before anything is done to the primary.
+        let port = wire::bind(&config.listen)?;
+        let address = port.local_addr().map_err(ServeError::Thread)?;
         let listener = config.admin.listen.map(admin::bind).transpose()?;
         let admin = listener
             .map(|listener| {
@@ -129,9 +137,53 @@ impl Daemon {
             watermark: Arc::new(Watermark::default()),
             metrics: Arc::clone(&metrics),
         };
+        let engine = Engine::new(
+            Arc::clone(&store),
+            Arc::clone(&parts.catalog),
+            Arc::clone(&status),
+            parts.config.cache.enabled,
+        );
+        let shared = wire::Shared::new(
+            Arc::new(engine),
+            Arc::clone(&store),
+            parts.target.clone(),
+            Arc::clone(&parts.config),
+            Arc::clone(&parts.watermark),
+            Arc::new(Counting(metrics)),
+        );
         let mirror = Mirror::start(parts, writer, &shutdown)?;
+        let (registration, stop) = (shutdown.register(Task::Accept.name()), shutdown.clone());
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ServeError::Thread)?;
+        let serving = thread::Builder::new()
+            .name(Task::Accept.name().into())
+            .spawn(move || {
+                let served = runtime.block_on(wire::serve(port, shared, registration, SESSION_GRACE));
+                if let Err(error) = &served {
+                    stop.request(error.to_string());
+                }
+                served
+            })
+            .map_err(ServeError::Thread)?;
         running.release();
-        Ok(Daemon { store, status, readiness, running, copied, shutdown, admin, admin_stop, mirror })
+        Ok(Daemon {
+            store,
+            status,
+            readiness,
+            running,
+            copied,
+            shutdown,
+            admin,
+            admin_stop,
+            mirror,
+            address,
+            serving,
+        })
+    }
+
+    /// Where clients connect.
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// Waits until everything is copied and `/readyz` says so.
@@ -156,13 +208,46 @@ impl Daemon {
         self.running.hold("shutting down");
         let completed = self.shutdown.completed(GRACE_PERIOD).await;
         let mirrored = self.mirror.end().await;
+        let serving = self.serving;
+        let served = tokio::task::spawn_blocking(move || serving.join()).await;
         self.admin_stop.request("everything else has stopped");
         if let Some(admin) = self.admin {
             // It ends by itself once asked; a panic there was printed when it happened.
             let _ = tokio::task::spawn_blocking(move || admin.join()).await;
         }
         mirrored?;
+        match served {
+            Ok(Ok(result)) => result?,
+            Ok(Err(_)) | Err(_) => return Err(ServeError::Panicked(Task::Accept)),
+        }
         Ok(completed?)
+    }
+}
+
+/// How long sessions get to come to an idle point: less than the whole program gets.
+const SESSION_GRACE: Duration = Duration::from_secs(20);
+
+/// Counts what sessions do.
+struct Counting(Arc<Metrics>);
+
+impl wire::Observer for Counting {
+    fn answered(&self, route: Route, rows: u64, elapsed: Duration) {
+        let kind = match route {
+            Route::Point => RouteKind::Point,
+            Route::Index => RouteKind::Index,
+            Route::Scan => RouteKind::Engine,
+            Route::Primary(reason) => return self.0.observe_primary(reason.code(), elapsed),
+        };
+        self.0.observe_local(kind, elapsed, rows);
+    }
+
+    fn opened(&self) {
+        self.0.sessions.inc();
+        self.0.sessions_open.inc();
+    }
+
+    fn closed(&self) {
+        self.0.sessions_open.dec();
     }
 }
 

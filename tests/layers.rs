@@ -34,7 +34,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         ],
     ),
     ("query", &["types", "config", "codec", "catalog", "store", "telemetry", "primary"]),
-    ("wire", &["types", "config", "codec", "catalog", "telemetry", "lifecycle", "primary", "query"]),
+    ("wire", &["types", "config", "codec", "catalog", "store", "telemetry", "lifecycle", "primary", "query"]),
     ("admin", &["types", "config", "store", "telemetry", "lifecycle"]),
     // `daemon` is assembled of everything, and `cli` runs it.
     ("daemon", &ALL_BELOW_DAEMON),

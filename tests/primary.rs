@@ -1,14 +1,26 @@
-//! Logins: every method and every sslmode against a real server.
+//! Logins: every method and every sslmode against a real server; and sessions of our own framing.
 
-use std::{path::Path, time::Duration};
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt, PermissionsExt, chown},
+    path::Path,
+    time::Duration,
+};
 
 use millpond::{
+    cli::demo::server::ServerOptions,
     config,
     primary::{Connection, PrimaryError, Target, client},
 };
 
-/// What the server's pg_hba.conf must be for [`logins`].
-pub(crate) const HBA: &str = "\
+use crate::support::{
+    client::{execute, try_connect},
+    postgres::{on_each_version, servers},
+    wait::wait_until,
+};
+
+const HBA: &str = "\
+host all postgres 127.0.0.1/32 trust
 hostnossl all plainonly 127.0.0.1/32 trust
 hostssl all tlsonly 127.0.0.1/32 scram-sha-256
 host all scram 127.0.0.1/32 scram-sha-256
@@ -17,7 +29,7 @@ host all clear 127.0.0.1/32 password
 ";
 
 /// The roles that [`HBA`] names.
-pub(crate) const ROLES: &str = "\
+const ROLES: &str = "\
 set password_encryption = 'scram-sha-256';
 create role scram login password 'p@ss word';
 create role tlsonly login password 'x';
@@ -27,11 +39,26 @@ set password_encryption = 'md5';
 create role md5u login password 'm';
 ";
 
-/// `port` serves on 127.0.0.1 with `ssl = on` and a self-signed certificate for localhost, `certificates`
-/// has it as `server.crt`, and another one as `other.crt`.
-pub(crate) async fn logins(port: u16, certificates: &Path) {
-    let root = certificates.join("server.crt").display().to_string();
-    let other = certificates.join("other.crt").display().to_string();
+#[tokio::test]
+async fn logins_by_every_method_and_sslmode() {
+    let certificates = tempfile::tempdir().expect("a folder");
+    let own = self_signed(certificates.path(), "own");
+    let (root, other) = (own.certificate.clone(), self_signed(certificates.path(), "other").certificate);
+    for shared in servers() {
+        let server = shared.dedicated(ServerOptions { use_template: true, ..Default::default() });
+        let superuser = crate::support::client::connect(&server.url("postgres", "postgres")).await;
+        execute(&superuser, ROLES).await;
+        own.install(&server.data_dir());
+        execute(&superuser, "alter system set ssl = on").await;
+        // Has the setting read too, and the rules before the certificate.
+        server.set_hba(HBA).expect("pg_hba.conf can be replaced");
+        let without_password = server.url("scram", "postgres");
+        wait_until("the rules hold", async || try_connect(&without_password).await.is_err()).await;
+        logins(server.port(), &root, &other).await;
+    }
+}
+
+async fn logins(port: u16, root: &str, other: &str) {
     let encrypted = Some(true);
     let plain = Some(false);
     // Role and password, host, parameters; whether it is encrypted then, or a part of the error.
@@ -64,16 +91,9 @@ pub(crate) async fn logins(port: u16, certificates: &Path) {
         ("nobody", "127.0.0.1", "", None, "28000"),
     ];
     for (role, host, parameters, expected, part) in cases {
-        let parameters = parameters.replace("ROOT", &root).replace("OTHER", &other);
+        let parameters = parameters.replace("ROOT", root).replace("OTHER", other);
         let url = format!("postgres://{role}@{host}:{port}/postgres?{parameters}");
-        let target = Target::parse(&config::Primary {
-            url: url.clone(),
-            password: None,
-            passfile: None,
-            start_timeout: Duration::from_secs(10),
-            connect_timeout: Duration::from_secs(10),
-        })
-        .unwrap();
+        let target = target(&url);
         let own = encryption(&target).await;
         let ordinary = client(&target, "test").await;
         match expected {
@@ -90,14 +110,8 @@ pub(crate) async fn logins(port: u16, certificates: &Path) {
             }
         }
     }
-    let nowhere = Target::parse(&config::Primary {
-        url: "postgres://me@127.0.0.1:1/x?sslmode=disable".into(),
-        password: None,
-        passfile: None,
-        start_timeout: Duration::from_secs(10),
-        connect_timeout: Duration::from_secs(10),
-    });
-    let error = Connection::open(&nowhere.unwrap()).await.unwrap_err();
+    let nowhere = target("postgres://me@127.0.0.1:1/x?sslmode=disable");
+    let error = Connection::open(&nowhere).await.unwrap_err();
     assert!(matches!(error, PrimaryError::Unreachable { .. }), "{error}");
 }
 
@@ -106,4 +120,83 @@ async fn encryption(target: &Target) -> Result<bool, PrimaryError> {
     let mut connection = Connection::login(target, &[]).await?;
     let rows = connection.simple_query("select ssl from pg_stat_ssl where pid = pg_backend_pid()").await?;
     Ok(rows[0][0].as_deref() == Some("t"))
+}
+
+fn target(url: &str) -> Target {
+    Target::parse(&config::Primary {
+        url: url.to_owned(),
+        password: None,
+        passfile: None,
+        start_timeout: Duration::from_secs(10),
+        connect_timeout: Duration::from_secs(10),
+    })
+    .unwrap()
+}
+
+/// A certificate for localhost and its key, in files.
+struct SelfSigned {
+    certificate: String,
+    key: String,
+}
+
+fn self_signed(folder: &Path, name: &str) -> SelfSigned {
+    let generated = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    let path = |kind: &str| folder.join(format!("{name}.{kind}")).display().to_string();
+    let files = SelfSigned { certificate: path("crt"), key: path("key") };
+    fs::write(&files.certificate, generated.cert.pem()).expect("a file");
+    fs::write(&files.key, generated.signing_key.serialize_pem()).expect("a file");
+    files
+}
+
+impl SelfSigned {
+    /// Where a server with default settings looks for them, as its user's, the key for it alone.
+    fn install(&self, data_dir: &Path) {
+        let owner = fs::metadata(data_dir).expect("the server has a folder");
+        for (from, to) in [(&self.certificate, "server.crt"), (&self.key, "server.key")] {
+            let to = data_dir.join(to);
+            fs::copy(from, &to).expect("a copy");
+            fs::set_permissions(&to, fs::Permissions::from_mode(0o600)).expect("it is ours");
+            chown(&to, Some(owner.uid()), Some(owner.gid())).expect("root may, and others change nothing");
+        }
+    }
+}
+
+/// Our own framing gives what the primary has, and a connection survives an error.
+#[tokio::test]
+async fn simple_queries_give_text() {
+    on_each_version(async |database| {
+        let url = &database.url;
+        let mut connection = Connection::login(&target(url), &[("DateStyle", "SQL, DMY")]).await.unwrap();
+        let rows = connection.simple_query("select 1, null, 'é'; select date '2020-01-31'").await.unwrap();
+        let text = |t: &str| Some(t.to_owned());
+        assert_eq!(rows, [vec![text("1"), None, text("é")], vec![text("31/01/2020")]]);
+        let error = connection.simple_query("select 1/0").await.unwrap_err();
+        assert_eq!(error.sqlstate(), Some("22012"));
+        assert_eq!(connection.simple_query("show datestyle").await.unwrap(), [[text("SQL, DMY")]]);
+        assert_eq!(connection.parameter("DateStyle"), Some("SQL, DMY"));
+        let long = connection.simple_query("select repeat('x', 3000000)").await.unwrap();
+        assert_eq!(long[0][0].as_ref().map(String::len), Some(3_000_000));
+    })
+    .await;
+}
+
+/// A cancel request ends what its backend does.
+#[tokio::test]
+async fn a_cancel_request_cancels() {
+    on_each_version(async |database| {
+let url = &database.url;
+    let mut connection = Connection::login(&target(url), &[]).await.unwrap();
+    let (pid, key) = (connection.process_id(), connection.secret_key().clone());
+    let admin = client(&target(url), "test").await.unwrap();
+    let (result, ()) = tokio::join!(connection.simple_query("select pg_sleep(600)"), async {
+        let state = "select coalesce(max(state), '') from pg_stat_activity where pid = $1 and query like '%pg_sleep%'";
+        wait_until("the query runs", async || {
+            admin.query_one(state, &[&pid]).await.unwrap().get::<_, String>(0) == "active"
+        })
+        .await;
+        millpond::primary::cancel(&target(url), pid, &key).await.unwrap();
+    });
+    assert_eq!(result.unwrap_err().sqlstate(), Some("57014"));
+})
+.await;
 }

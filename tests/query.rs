@@ -19,10 +19,10 @@ use futures_util::TryStreamExt;
 use millpond::{
     catalog::{Catalog, CatalogHandle, Privileges, Relation},
     query::{Cursor, Engine, Plan, Planned, Reason, Route, RouteSetting, SessionFacts},
-    store::{ChunkBuilder, Store},
+    store::{ChunkBuilder, Store, TableImage},
     telemetry::status::Status,
     types::{
-        AttNum, Collation, CollationOrder, ColumnSchema, Datum, IndexKind, IndexSchema, PgType,
+        AttNum, Collation, CollationOrder, ColumnSchema, Datum, IndexKind, IndexSchema, Lsn, PgType,
         ReplicaIdentity, TableOid, TableSchema, TypeKind, TypeOid,
     },
 };
@@ -255,14 +255,16 @@ struct Copy {
 
 /// The one place that knows how rows get into the store.
 fn load(schema: &Arc<TableSchema>, rows: &[Vec<Raw>]) -> Arc<Store> {
-    let (store, writer) = Store::new();
+    let (store, mut writer) = Store::new();
     let mut chunk = ChunkBuilder::new(schema);
     for row in rows {
         let datums: Vec<Datum<'_>> =
             row.iter().zip(&schema.columns).map(|(raw, c)| from_wire(&c.pg_type, raw)).collect();
         chunk.push(&datums);
     }
-    writer.load(schema, chunk.finish());
+    writer.load(TableImage::build(Arc::clone(schema), vec![chunk.finish()]));
+    writer.set_live(schema.oid, true);
+    writer.publish(Lsn(1));
     store
 }
 
@@ -329,6 +331,12 @@ async fn copy(client: &Client) -> Result<Copy, Box<dyn Error>> {
         .iter()
         .map(|row| (0..row.len()).map(|i| row.get(i)).collect())
         .collect();
+    let domain_typmods = client
+        .query("select oid, typtypmod from pg_type where typtype = 'd'", &[])
+        .await?
+        .iter()
+        .map(|row| (TypeOid(row.get(0)), row.get(1)))
+        .collect();
     let relation = Relation { oid: schema.oid, kind: b'r' };
     let catalog = Catalog {
         version: 1,
@@ -340,12 +348,14 @@ async fn copy(client: &Client) -> Result<Copy, Box<dyn Error>> {
             .cast_unsigned(),
         lc_monetary: "C".into(),
         types,
+        domain_typmods,
         relations: HashMap::from([("public".into(), HashMap::from([("t".into(), relation)]))]),
         tables: HashMap::from([(schema.oid, Arc::clone(&schema))]),
         unsupported: Vec::new(),
         privileges: Privileges {
             readable: HashMap::from([("postgres".into(), HashSet::from([schema.oid]))]),
         },
+        ..Catalog::default()
     };
     let store = load(&schema, &rows);
     let engine = Engine::new(

@@ -175,7 +175,6 @@ impl Applier {
             Event::Drop(oid) => {
                 self.tables.remove(&oid);
                 self.writer.drop_table(oid);
-                self.shared.status.remove_table(oid);
             }
             Event::Distrust => {
                 for oid in self.writer.table_oids() {

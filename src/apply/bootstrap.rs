@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{applier::Bootstrapped, initial_copy::Images, supervisor::SupervisorError};
+use super::{applier::Bootstrapped, fit::LeftOut, initial_copy::Images, supervisor::SupervisorError};
 use crate::{
     catalog::Catalog,
     config::Config,
@@ -19,6 +19,8 @@ pub(super) struct Ready {
     pub(super) slot: String,
     /// Values can be streamed in binary: every type has a binary form that we know.
     pub(super) binary: bool,
+    /// What does not fit into memory.
+    pub(super) left_out: LeftOut,
 }
 
 /// Copies everything. The order of the steps is the hand-over rule (`source`'s documentation).
@@ -32,10 +34,16 @@ pub(super) async fn bootstrap(
 ) -> Result<Ready, SupervisorError> {
     let sql = client(target, "millpond: catalogue").await?;
     let publication_name = config.replication.publication.as_str();
-    let first = schema::load(&sql, &config.tables, Some(publication_name)).await?;
+    let mut first = schema::load(&sql, &config.tables, Some(publication_name)).await?;
+    let chosen = copy_tables(&sql, &sorted_schemas(&first)).await?;
+    let left_out = LeftOut::choose(&chosen, config.memory.max_bytes);
+    left_out.apply(&mut first);
     let schemas = sorted_schemas(&first);
     publication::ensure(&sql, publication_name, &schemas).await?;
     show_tables(status, &first);
+    for warning in &first.warnings {
+        tracing::warn!("{warning}");
+    }
     status.update_replication(|s| {
         s.state = ReplicationState::Copying;
         s.slot.clone_from(&slot);
@@ -47,7 +55,8 @@ pub(super) async fn bootstrap(
     let workers = config.replication.copy_workers;
     let mut copier = Copier::prepare(target, tables, workers, config.replication.lock_timeout).await?;
     // Read again under the locks: what is copied has the shape that we think it has.
-    let catalog = schema::load(&sql, &config.tables, Some(publication_name)).await?;
+    let mut catalog = schema::load(&sql, &config.tables, Some(publication_name)).await?;
+    left_out.apply(&mut catalog);
     if sorted_schemas(&catalog) != schemas {
         return Err(SupervisorError::CatalogMoved);
     }
@@ -83,6 +92,7 @@ pub(super) async fn bootstrap(
         connection,
         slot: exported.slot,
         binary,
+        left_out,
     })
 }
 

@@ -10,6 +10,7 @@
 mod applier;
 mod bootstrap;
 mod catalog_watch;
+mod fit;
 mod initial_copy;
 mod recopy;
 mod supervisor;

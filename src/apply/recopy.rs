@@ -10,6 +10,7 @@ use tokio::{sync::mpsc, time::Instant};
 use super::{
     applier::Event,
     bootstrap::{copy_tables, is_binary, show_tables},
+    fit::LeftOut,
     initial_copy::Images,
     supervisor::SupervisorError,
 };
@@ -78,6 +79,8 @@ pub(super) enum Outcome {
     Copied,
     /// The table is gone or cannot be mirrored any more.
     Gone,
+    /// With it, the tables would take more memory than allowed.
+    DoesNotFit { needed: u64, held: u64 },
     /// It has a type that the running binary stream cannot carry: everything begins again.
     NeedsTextStream,
 }
@@ -90,10 +93,12 @@ pub(super) async fn recopy(
     status: &Arc<Status>,
     events: &mpsc::Sender<Event>,
     binary: bool,
+    left_out: &LeftOut,
 ) -> Result<Outcome, SupervisorError> {
     let sql = client(target, "millpond: catalogue").await?;
     let publication_name = config.replication.publication.as_str();
     let mut catalog = schema::load(&sql, &config.tables, Some(publication_name)).await?;
+    left_out.apply(&mut catalog);
     let Some(schema) = catalog.tables.get(&table).cloned() else {
         show_tables(status, &catalog);
         send(events, Event::Drop(table)).await?;
@@ -104,17 +109,18 @@ pub(super) async fn recopy(
         return Ok(Outcome::NeedsTextStream);
     }
     let schemas = super::bootstrap::sorted_schemas(&catalog);
+    let tables = copy_tables(&sql, std::slice::from_ref(&schema)).await?;
+    let held: u64 = status.tables().iter().filter(|t| t.oid != table).map(|t| t.bytes).sum();
+    let needed = tables.iter().map(|t| t.total_bytes).sum();
+    if held.saturating_add(needed) > config.memory.max_bytes {
+        return Ok(Outcome::DoesNotFit { needed, held });
+    }
     publication::ensure(&sql, publication_name, &schemas).await?;
     show_tables(status, &catalog);
-    let mut copier = Copier::prepare(
-        target,
-        copy_tables(&sql, std::slice::from_ref(&schema)).await?,
-        1,
-        config.replication.lock_timeout,
-    )
-    .await?;
+    let mut copier = Copier::prepare(target, tables, 1, config.replication.lock_timeout).await?;
     // Read again under the lock.
-    let again = schema::load(&sql, &config.tables, Some(publication_name)).await?;
+    let mut again = schema::load(&sql, &config.tables, Some(publication_name)).await?;
+    left_out.apply(&mut again);
     if again.tables.get(&table) != Some(&schema) {
         return Err(SupervisorError::CatalogMoved);
     }

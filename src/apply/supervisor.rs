@@ -12,6 +12,7 @@ use super::{
     applier::{Applier, Event, Request, Shared, StreamError},
     bootstrap::{self, Ready, bootstrap},
     catalog_watch,
+    fit::LeftOut,
     recopy::{self, Outcome, recopy, send, temporary_slot_name},
 };
 use crate::{
@@ -142,6 +143,8 @@ pub struct Supervisor {
     system_id: Option<String>,
     /// The slot of the running stream, and whether its values are binary.
     resumable: Option<(String, bool)>,
+    /// Tables that do not fit into memory.
+    left_out: LeftOut,
 }
 
 impl Supervisor {
@@ -163,7 +166,18 @@ impl Supervisor {
         };
         let applier = Applier::new(writer, shared);
         let thread = std::thread::Builder::new().name("apply".into()).spawn(move || applier.run(receiver))?;
-        Ok((Supervisor { parts, events, requests, shutdown, system_id: None, resumable: None }, thread))
+        Ok((
+            Supervisor {
+                parts,
+                events,
+                requests,
+                shutdown,
+                system_id: None,
+                resumable: None,
+                left_out: LeftOut::default(),
+            },
+            thread,
+        ))
     }
 
     /// Copies, follows, reconnects, until shutdown is requested.
@@ -229,6 +243,13 @@ impl Supervisor {
         let (config, target, status) = (Arc::clone(config), target.clone(), Arc::clone(status));
         status.update_replication(|s| s.state = ReplicationState::Connecting);
         let sql = client(&target, "millpond: preflight").await?;
+        if self.resumable.is_none() {
+            // Before anything else: what it finds comes with its remedy.
+            let preflight = preflight::check(&sql, &config).await;
+            if preflight.is_fatal() {
+                return Err(SupervisorError::Preflight(preflight));
+            }
+        }
         let mut connection = ReplicationConnection::connect(&target).await?;
         let identity = connection.identify_system().await?;
         if self.system_id.as_ref().is_some_and(|known| *known != identity.system_id) {
@@ -242,13 +263,10 @@ impl Supervisor {
         let (slot, binary, stream_from) = match self.resumable.clone() {
             Some((slot, binary)) => (slot, binary, connection),
             None => {
-                let preflight = preflight::check(&sql, &config).await;
-                if preflight.is_fatal() {
-                    return Err(SupervisorError::Preflight(preflight));
-                }
                 let slot = self.prepare_slot(&sql, &mut connection).await?;
                 let ready = bootstrap(&config, &target, &status, connection, &identity, slot).await?;
-                let Ready { bootstrapped, connection, slot, binary } = ready;
+                let Ready { bootstrapped, connection, slot, binary, left_out } = ready;
+                self.left_out = left_out;
                 send(&self.events, Event::Bootstrapped(Box::new(bootstrapped))).await?;
                 (slot, binary, connection)
             }
@@ -321,6 +339,17 @@ impl Supervisor {
                     match result {
                         Ok(Outcome::Copied) => {}
                         Ok(Outcome::Gone) => queue.remove(table),
+                        Ok(Outcome::DoesNotFit { needed, held }) => {
+                            let reason = format!(
+                                "its {needed} bytes do not fit beside {held} bytes of other tables into memory.max_bytes"
+                            );
+                            self.left_out.add(table, reason);
+                            send(&self.events, Event::Drop(table)).await?;
+                            let mut catalog = Catalog::clone(&self.parts.catalog.load());
+                            self.left_out.apply(&mut catalog);
+                            bootstrap::show_tables(&status, &catalog);
+                            send(&self.events, Event::Catalog(Box::new(catalog))).await?;
+                        }
                         Ok(Outcome::NeedsTextStream) => return Err(SupervisorError::NeedsTextStream),
                         Err(error) => {
                             let reason = format!("its copy failed: {error}");
@@ -337,9 +366,9 @@ impl Supervisor {
                 // 6. Its turn has come.
                 table = queue.next(), if running.is_none() => {
                     let (config, target, status) = (Arc::clone(&config), target.clone(), Arc::clone(&status));
-                    let events = self.events.clone();
+                    let (events, left_out) = (self.events.clone(), self.left_out.clone());
                     let task = tokio::spawn(async move {
-                        recopy(table, &config, &target, &status, &events, binary).await
+                        recopy(table, &config, &target, &status, &events, binary, &left_out).await
                     });
                     running = Some((table, AbortOnDrop(task)));
                 }
@@ -350,9 +379,10 @@ impl Supervisor {
     /// Takes a new reading of the catalogue: tables whose rows may differ are copied again.
     async fn catalog_changed(
         &self,
-        catalog: Catalog,
+        mut catalog: Catalog,
         queue: &mut recopy::Queue,
     ) -> Result<(), SupervisorError> {
+        self.left_out.apply(&mut catalog);
         let current = self.parts.catalog.load();
         for change in schema::changes(&current, &catalog) {
             match change.kind {

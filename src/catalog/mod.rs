@@ -15,7 +15,7 @@ pub use stamp::TableStamp;
 use crate::types::{PgType, TableOid, TableSchema, TypeOid};
 
 /// What the program knows of the primary. Every reader holds one `Arc<Catalog>` for a statement.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Catalog {
     /// Counts up with every swap; plans made under another version are void.
     pub version: u64,
@@ -25,6 +25,8 @@ pub struct Catalog {
     /// `lc_monetary` of the database; sessions that differ get money text from the primary.
     pub lc_monetary: String,
     pub types: HashMap<TypeOid, Arc<PgType>>,
+    /// What a column of a domain shows as its typmod: the one that the domain gives its base type.
+    pub domain_typmods: HashMap<TypeOid, i32>,
     /// Every relation of the database that an unqualified name could mean, temporary ones
     /// excepted: schema -> name -> relation.
     pub relations: HashMap<String, HashMap<String, Relation>>,
@@ -33,6 +35,9 @@ pub struct Catalog {
     /// The chosen tables that cannot be mirrored, with the reason.
     pub unsupported: Vec<UnsupportedTable>,
     pub privileges: Privileges,
+    /// Somebody has defined an operator, aggregate or cast that could be meant where we mean
+    /// `pg_catalog`'s: nothing is computed here then.
+    pub overloaded: bool,
     /// For each table in `tables`, what tells a change that its schema alone does not show.
     pub stamps: HashMap<TableOid, TableStamp>,
     /// What the rules name and the primary does not have, one sentence each.

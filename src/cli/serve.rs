@@ -87,7 +87,7 @@ fn runtime() -> Result<Runtime, Exit> {
 fn exit_of(error: &ServeError) -> Exit {
     match error {
         // A port that is taken is mended in the configuration, and so is a URL.
-        ServeError::Admin(_) | ServeError::Target(_) => Exit::Configuration,
+        ServeError::Admin(_) | ServeError::Listen(_) | ServeError::Target(_) => Exit::Configuration,
         ServeError::Mirror(error) if error.is_unreachable() => Exit::PrimaryUnreachable,
         ServeError::Mirror(error) if error.is_internal() => Exit::Internal,
         // The primary refuses what the configuration asks for.

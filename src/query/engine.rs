@@ -3,7 +3,12 @@
 use std::sync::Arc;
 
 use super::{Reason, RouteSetting, SessionFacts, Statement, StatementKind, bind, plan::Plan, statement};
-use crate::{catalog::CatalogHandle, store::Store, telemetry::status::Status, types::TypeOid};
+use crate::{
+    catalog::{Catalog, CatalogHandle},
+    store::Store,
+    telemetry::status::Status,
+    types::TypeOid,
+};
 
 /// Shared by all sessions.
 pub struct Engine {
@@ -65,7 +70,7 @@ impl Engine {
             return Err(Reason::Setting);
         }
         let catalog = self.catalog.load();
-        let forbidden = self.forbidden(session);
+        let forbidden = self.forbidden(session, &catalog);
         let bound = bind::bind(candidate, param_types, &catalog, session, forbidden)?;
         if bound.virtual_table.is_none() && self.store.snapshot().table(bound.schema.oid).is_none() {
             return Err(Reason::Loading);
@@ -74,7 +79,7 @@ impl Engine {
     }
 
     /// Why no mirrored table may be read in this session at all.
-    fn forbidden(&self, session: &SessionFacts) -> Option<Reason> {
+    fn forbidden(&self, session: &SessionFacts, catalog: &Catalog) -> Option<Reason> {
         // Operators, functions and types are resolved along the path: ours are pg_catalog's.
         let first = session.search_path.iter().find(|schema| !schema.starts_with("pg_temp"));
         if !self.enabled {
@@ -86,6 +91,8 @@ impl Engine {
             || first.is_none_or(|schema| schema != "pg_catalog")
         {
             Some(Reason::Setting)
+        } else if catalog.overloaded {
+            Some(Reason::Function)
         } else if session.default_isolation == "serializable" {
             Some(Reason::Transaction)
         } else {

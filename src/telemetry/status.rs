@@ -33,8 +33,13 @@ impl Status {
         self.tables.write().remove(&oid);
     }
 
+    /// The lag in time is that of now: how long ago the primary last proved our position.
     pub fn replication(&self) -> ReplicationStatus {
-        self.replication.read().clone()
+        let mut replication = self.replication.read().clone();
+        if let Some(last) = replication.last_message {
+            replication.lag_ms = u64::try_from(last.elapsed().as_millis()).unwrap_or(u64::MAX);
+        }
+        replication
     }
 
     pub fn update_replication(&self, change: impl FnOnce(&mut ReplicationStatus)) {

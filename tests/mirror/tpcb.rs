@@ -1,11 +1,15 @@
 //! pgbench's own transaction: four tables change together, and every snapshot must show it so.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+use std::{
+    path::PathBuf,
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
 };
 
-use millpond::store::Store;
+use millpond::{cli::demo::server::find_all, store::Store};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use tokio_postgres::Client;
 
@@ -53,15 +57,18 @@ pub(super) async fn write(client: &Client, transactions: usize, seed: u64) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn every_snapshot_conserves_the_sums() {
-    on_each_version(async |database| {
-        let primary = database.connect().await;
-        client::execute(&primary, SETUP).await;
-        let mirror = Mirror::start(&database.url, "[\"public.*\"]").await;
-        let oids = TABLES.map(|name| mirror.table(name).oid);
-        let done = Arc::new(AtomicBool::new(false));
-        let looks = Arc::new(AtomicU64::new(0));
+/// Looks at snapshot after snapshot while others write: the four sums must agree in each.
+struct Readers {
+    done: Arc<AtomicBool>,
+    looks: Arc<AtomicU64>,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+}
+
+impl Readers {
+    /// `columns` are the tables' columns to sum: branches, tellers, accounts, history.
+    fn start(mirror: &Mirror, columns: [(&str, &'static str); 4]) -> Readers {
+        let (done, looks) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let columns = columns.map(|(table, column)| (mirror.table(table).oid, column));
         let reader = |store: Arc<Store>| {
             let (done, looks) = (Arc::clone(&done), Arc::clone(&looks));
             tokio::task::spawn_blocking(move || {
@@ -70,17 +77,36 @@ async fn every_snapshot_conserves_the_sums() {
                     let snapshot = store.snapshot();
                     assert!(snapshot.lsn() >= last, "a snapshot went back in time");
                     last = snapshot.lsn();
-                    let [branches, tellers, accounts, history] =
-                        oids.map(|oid| snapshot.table(oid).expect("live"));
-                    let expected = sum(&branches, "bbalance");
-                    assert_eq!(sum(&tellers, "tbalance"), expected, "tellers at {last}");
-                    assert_eq!(sum(&accounts, "abalance"), expected, "accounts at {last}");
-                    assert_eq!(sum(&history, "delta"), expected, "history at {last}");
+                    let sums = columns.map(|(oid, column)| sum(&snapshot.table(oid).expect("live"), column));
+                    assert!(sums.iter().all(|s| *s == sums[0]), "the sums differ at {last}: {sums:?}");
                     looks.fetch_add(1, Ordering::Relaxed);
                 }
             })
         };
-        let readers = [reader(Arc::clone(&mirror.daemon.store)), reader(Arc::clone(&mirror.daemon.store))];
+        let tasks = (0..2).map(|_| reader(Arc::clone(&mirror.daemon.store))).collect();
+        Readers { done, looks, tasks }
+    }
+
+    async fn finish(self) {
+        self.done.store(true, Ordering::Relaxed);
+        for task in self.tasks {
+            task.await.expect("no violation");
+        }
+        let looks = self.looks.load(Ordering::Relaxed);
+        println!("{looks} snapshots, 0 violations");
+        assert!(looks > 5, "the readers have looked");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn every_snapshot_conserves_the_sums() {
+    on_each_version(async |database| {
+        let primary = database.connect().await;
+        client::execute(&primary, SETUP).await;
+        let mirror = Mirror::start(&database.url, "[\"public.*\"]").await;
+        let columns = ["bbalance", "tbalance", "abalance", "delta"];
+        let columns = std::array::from_fn(|i| (TABLES[i], columns[i]));
+        let readers = Readers::start(&mirror, columns);
         let seed = seed();
         let mut writers = Vec::new();
         for writer in 0..4 {
@@ -91,13 +117,57 @@ async fn every_snapshot_conserves_the_sums() {
             writer.await.expect("the writer ends");
         }
         mirror.catch_up(&primary).await;
-        done.store(true, Ordering::Relaxed);
-        for reader in readers {
-            reader.await.expect("no violation");
-        }
-        assert!(looks.load(Ordering::Relaxed) > 10, "the readers have looked");
+        readers.finish().await;
         mirror.assert_equal(&primary, &TABLES).await;
         mirror.stop().await;
     })
     .await;
+}
+
+/// The same with pgbench itself where it is installed: `MILLPOND_TEST_PGBENCH=10,30` is scale 10 for
+/// 30 seconds.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn pgbench_runs_against_the_primary() {
+    let Some(pgbench) = find_pgbench() else {
+        println!("pgbench is not installed; the test before this one runs its transaction");
+        return;
+    };
+    let size = std::env::var("MILLPOND_TEST_PGBENCH").unwrap_or_else(|_| "1,4".into());
+    let (scale, seconds) = size.split_once(',').expect("scale,seconds");
+    on_each_version(async |database| {
+        let run = |arguments: &[&str]| {
+            let output =
+                Command::new(&pgbench).args(arguments).arg(&database.url).output().expect("pgbench runs");
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            String::from_utf8_lossy(&output.stdout).into_owned()
+        };
+        tokio::task::block_in_place(|| run(&["-i", "-q", "-s", scale]));
+        let primary = database.connect().await;
+        client::execute(&primary, "alter table pgbench_history replica identity full").await;
+        let mirror = Mirror::start(&database.url, "[\"public.*\"]").await;
+        let readers = Readers::start(
+            &mirror,
+            [
+                ("pgbench_branches", "bbalance"),
+                ("pgbench_tellers", "tbalance"),
+                ("pgbench_accounts", "abalance"),
+                ("pgbench_history", "delta"),
+            ],
+        );
+        let report = tokio::task::block_in_place(|| run(&["-n", "-c", "4", "-T", seconds]));
+        println!("{report}");
+        mirror.catch_up(&primary).await;
+        readers.finish().await;
+        let tables = ["pgbench_branches", "pgbench_tellers", "pgbench_accounts", "pgbench_history"];
+        mirror.assert_equal(&primary, &tables).await;
+        mirror.stop().await;
+    })
+    .await;
+}
+
+fn find_pgbench() -> Option<PathBuf> {
+    let installed = find_all().into_iter().map(|installation| installation.bin_dir);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let on_path: Vec<PathBuf> = std::env::split_paths(&path).collect();
+    installed.chain(on_path).map(|dir| dir.join("pgbench")).find(|file| file.is_file())
 }

@@ -1,5 +1,8 @@
 //! Clients of either port, and comparing what they get.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use futures_util::StreamExt;
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
 /// A row as the simple protocol gives it: text, `None` for NULL.
@@ -89,6 +92,38 @@ pub(crate) async fn assert_same_rows(actual: &Client, expected: &Client, sql: &s
         panic!("{sql}: row {at} is {:?}, not {:?}", actual[at], expected[at]);
     }
     assert_eq!(actual.len(), expected.len(), "{sql}: number of rows");
+}
+
+/// Stands for a multiset of rows, so that large tables need not be held twice.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Digest {
+    rows: u64,
+    sum: u128,
+}
+
+impl Digest {
+    pub(crate) fn add(&mut self, row: &TextRow) {
+        let hash = |salt: u64| {
+            let mut hasher = DefaultHasher::new();
+            (salt, row).hash(&mut hasher);
+            u128::from(hasher.finish())
+        };
+        self.rows += 1;
+        self.sum = self.sum.wrapping_add(hash(1) << 64 | hash(2));
+    }
+}
+
+/// The digest of a query's rows, which are not kept.
+pub(crate) async fn digest(client: &Client, sql: &str) -> Digest {
+    let mut digest = Digest::default();
+    let messages = client.simple_query_raw(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+    futures_util::pin_mut!(messages);
+    while let Some(message) = messages.next().await {
+        if let SimpleQueryMessage::Row(row) = message.unwrap_or_else(|error| panic!("{sql}: {error:?}")) {
+            digest.add(&(0..row.len()).map(|column| row.get(column).map(str::to_owned)).collect());
+        }
+    }
+    digest
 }
 
 /// What only one of the two multisets has, at most five rows of each; `None` when they are equal.

@@ -64,7 +64,7 @@ impl Shared {
     }
 
     /// A new empty database with a name of its own. Replication slots belong to a database, and
-    /// their names to the server: derive them from [`Database::name`].
+    /// their names to the server: take them from [`Database::slot`].
     pub(crate) async fn database(&self) -> Database {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
@@ -100,6 +100,11 @@ pub(crate) struct Database {
 impl Database {
     pub(crate) async fn connect(&self) -> tokio_postgres::Client {
         client::connect(&self.url).await
+    }
+
+    /// A name for a replication slot that no other test has.
+    pub(crate) fn slot(&self, purpose: &str) -> String {
+        format!("{}_{purpose}", self.name)
     }
 }
 

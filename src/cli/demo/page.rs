@@ -25,14 +25,17 @@ const READS: [Try; 5] = [
         what: "The latest orders, by an index:",
         sql: "select order_id, status, total from orders order by placed_at desc limit 10",
     },
-    Try { what: "An aggregate:", sql: "select status, count(*) from orders group by status" },
+    Try {
+        what: "An aggregate, from memory:",
+        sql: "select count(*), min(placed_at), max(total) from orders where status = 'shipped'",
+    },
     Try {
         what: "A join with a view, which is not mirrored: the primary answers, through the same port:",
         sql: "select c.full_name, t.item_total from order_totals t join customers c using (customer_id) \
               where t.order_id = 42",
     },
     Try {
-        what: "Every order equals the sum of its items, at every moment: always 0 rows:",
+        what: "Every order equals the sum of its items (a join: the primary answers): always 0 rows:",
         sql: "select order_id from orders join order_items using (order_id) group by order_id, total \
               having total <> sum(quantity * unit_price)",
     },

@@ -12,7 +12,7 @@ use crate::{
     types::CollationOrder,
 };
 
-impl Binder {
+impl Binder<'_> {
     pub(super) fn compare(&mut self, left: Typed, op: CompareOp, right: Typed) -> Result<Predicate, Reason> {
         let is_column = |t: &Typed| matches!(t, Typed::Column(..));
         let (left, op, right) = if is_column(&right) && !is_column(&left) {

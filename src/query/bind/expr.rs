@@ -26,7 +26,7 @@ pub(super) enum Typed {
     Param(usize),
 }
 
-impl Binder {
+impl Binder<'_> {
     pub(super) fn predicate(&mut self, expr: &Expr) -> Result<Predicate, Reason> {
         match expr {
             Expr::Nested(inner) => self.predicate(inner),

@@ -139,6 +139,7 @@ pub(crate) fn bind(
     let mut leaves = Vec::with_capacity(candidate.leaves.len());
     let table = table::bind(from, catalog, session, forbidden, &mut leaves)?;
     let mut binder = Binder {
+        catalog,
         server_version_num: catalog.server_version_num,
         utc: session.is_utc(),
         params: param_types.iter().map(|oid| declared(*oid, catalog)).collect::<Result<_, _>>()?,
@@ -175,7 +176,8 @@ pub(crate) fn bind(
     })
 }
 
-pub(super) struct Binder {
+pub(super) struct Binder<'a> {
+    catalog: &'a Catalog,
     server_version_num: u32,
     /// Whether the session's zone is at offset zero, for literals of timestamps without an offset.
     utc: bool,
@@ -186,7 +188,7 @@ pub(super) struct Binder {
     table: table::Table,
 }
 
-impl Binder {
+impl Binder<'_> {
     /// The number of a parameter from zero; new ones are without a type.
     fn param(&mut self, placeholder: &str) -> Result<usize, Reason> {
         self.leaves.push(Leaf::Param(placeholder.to_owned()));

@@ -21,7 +21,7 @@ pub(crate) struct SortKey {
     pub(crate) nulls_first: bool,
 }
 
-impl Binder {
+impl Binder<'_> {
     pub(super) fn order_by(
         &mut self,
         order_by: Option<&ast::OrderBy>,

@@ -7,7 +7,7 @@ use sqlparser::ast::{self, Expr};
 use super::{Aggregate, Binder, Output, expr::Typed};
 use crate::{
     query::{Reason, plan::ColumnDescription, scalar::Scalar, value::Value},
-    types::{AttNum, CollationOrder, PgType, TableOid, TypeKind},
+    types::{AttNum, CollationOrder, TableOid, TypeKind},
 };
 
 /// `FigureColname` for what has no name of its own.
@@ -21,7 +21,7 @@ pub(super) struct Targets {
     pub(super) aggregates: Vec<Aggregate>,
 }
 
-impl Binder {
+impl Binder<'_> {
     pub(super) fn targets(&mut self, projection: &[ast::SelectItem]) -> Result<Targets, Reason> {
         let mut targets = Targets::default();
         for item in projection {
@@ -111,14 +111,22 @@ impl Binder {
     ) -> Result<(), Reason> {
         let column = self.table.schema.columns.get(position).ok_or(Reason::Column)?;
         let is_virtual = self.table.virtual_table.is_some();
-        let ty = described_type(&column.pg_type)?;
+        // RowDescription shows a domain as its base type, with the typmod that it gives that
+        // (`SendRowDescriptionMessage`).
+        let ty = column.pg_type.base();
+        let typmod = match column.pg_type.kind {
+            TypeKind::Domain(_) => {
+                *self.catalog.domain_typmods.get(&column.pg_type.oid).ok_or(Reason::Type)?
+            }
+            _ => column.typmod,
+        };
         targets.columns.push(ColumnDescription {
             name: alias.unwrap_or_else(|| column.name.clone()),
             table_oid: if is_virtual { TableOid(0) } else { self.table.schema.oid },
             attnum: if is_virtual { AttNum(0) } else { column.attnum },
             type_oid: ty.oid,
             type_len: column.pg_type.len,
-            typmod: column.typmod,
+            typmod,
             pg_type: Arc::clone(&column.pg_type),
         });
         targets.outputs.push(Output::Column(position));
@@ -215,32 +223,6 @@ impl Binder {
             _ => Err(Reason::Function),
         }
     }
-}
-
-/// The type that RowDescription names: domains appear as their base type
-/// (`SendRowDescriptionMessage`), with the domain's typmod, which we do not know; so only domains
-/// over types without typmods.
-fn described_type(ty: &PgType) -> Result<&PgType, Reason> {
-    let TypeKind::Domain(_) = ty.kind else { return Ok(ty) };
-    let base = ty.base();
-    let is_without_typmod = matches!(
-        base.kind,
-        TypeKind::Bool
-            | TypeKind::Int2
-            | TypeKind::Int4
-            | TypeKind::Int8
-            | TypeKind::Oid
-            | TypeKind::Float4
-            | TypeKind::Float8
-            | TypeKind::Bytea
-            | TypeKind::Date
-            | TypeKind::Uuid
-            | TypeKind::Json
-            | TypeKind::Jsonb
-            | TypeKind::Inet
-            | TypeKind::Enum(_)
-    ) || base.oid.0 == crate::query::scalar::oid::TEXT;
-    if is_without_typmod { Ok(base) } else { Err(Reason::Type) }
 }
 
 fn check_options(options: &ast::WildcardAdditionalOptions) -> Result<(), Reason> {

@@ -208,7 +208,7 @@ async fn read(
             })
         };
         let mut left_out: HashSet<&str> =
-            columns.iter().map(|c| c.name.as_str()).filter(|c| excluded(c)).collect();
+            columns.iter().filter(|c| !c.generated && excluded(&c.name)).map(|c| c.name.as_str()).collect();
         let built = match &publication {
             Some(p) if !p.owned => undelivered(p, table, &mut left_out, columns),
             _ => Ok(()),
@@ -230,6 +230,8 @@ async fn read(
 
     let oids: Vec<u32> = mirrored.keys().map(|oid| oid.0).collect();
     let privileges = read_privileges(client, &oids).await.map_err(query("privileges"))?;
+    let overloaded = client.query_one(include_str!("../../../sql/overloads.sql"), &[]).await;
+    let overloaded = overloaded.and_then(|row| row.try_get(0)).map_err(query("pg_operator"))?;
     let mut relations: HashMap<String, HashMap<String, Relation>> = HashMap::new();
     for candidate in candidates {
         relations
@@ -242,11 +244,13 @@ async fn read(
         database: server.database,
         server_version_num: server.version_num,
         lc_monetary: server.lc_monetary,
+        domain_typmods: types.domain_typmods(),
         types: types.by_oid,
         relations,
         tables: mirrored,
         unsupported: refusals.iter().map(unsupported).collect(),
         privileges,
+        overloaded,
         stamps,
         warnings,
     };

@@ -19,6 +19,8 @@ pub(super) struct TypeRow {
     /// `pg_type.typtype`.
     pub(super) kind: u8,
     pub(super) base: u32,
+    /// Of a domain: what it gives its base type, -1 for none.
+    pub(super) typmod: i32,
     /// Of a true array, else 0.
     pub(super) element: u32,
     pub(super) delimiter: u8,
@@ -37,6 +39,7 @@ impl TypeRow {
             len: row.try_get("len")?,
             kind: row.try_get::<_, i8>("kind")? as u8,
             base: row.try_get("base")?,
+            typmod: row.try_get("typmod")?,
             element: row.try_get("element")?,
             delimiter: row.try_get::<_, i8>("delimiter")? as u8,
             subtype: row.try_get("subtype")?,
@@ -73,6 +76,21 @@ impl Types {
         }
         types.rows = rows;
         types
+    }
+
+    /// The typmod that each domain gives its base type (`getBaseTypeAndTypmod`).
+    pub(super) fn domain_typmods(&self) -> HashMap<TypeOid, i32> {
+        let domains = self.rows.values().filter(|row| row.kind == b'd');
+        domains
+            .map(|row| {
+                let (mut typmod, mut at) = (-1, Some(row));
+                while let Some(domain) = at.filter(|row| row.kind == b'd') {
+                    typmod = domain.typmod;
+                    at = self.rows.get(&domain.base);
+                }
+                (TypeOid(row.oid), typmod)
+            })
+            .collect()
     }
 
     pub(super) fn get(&self, oid: u32) -> Option<&Arc<PgType>> {

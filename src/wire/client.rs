@@ -1,0 +1,84 @@
+//! One client's connection: its stream, what came in and what is to go out.
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::{
+    backend,
+    error::{Problem, Report},
+    frame::Frame,
+    stream::ClientStream,
+};
+
+/// What one read asks the kernel for, in bytes.
+const READ: usize = 8 * 1024;
+/// Output beyond this is sent before more is made.
+pub(super) const OUTPUT_HIGH: usize = 64 * 1024;
+
+#[derive(Debug)]
+pub(super) struct Client {
+    stream: ClientStream,
+    pub(super) input: BytesMut,
+    pub(super) output: BytesMut,
+}
+
+/// The client is gone, or is to be.
+#[derive(Debug)]
+pub(super) enum End {
+    /// By its own wish, or by a broken connection.
+    Closed,
+    /// With an error that it is told.
+    Fatal(Problem),
+}
+
+impl Client {
+    pub(super) fn new(stream: ClientStream) -> Client {
+        Client { stream, input: BytesMut::new(), output: BytesMut::new() }
+    }
+
+    pub(super) fn is_encrypted(&self) -> bool {
+        self.stream.is_encrypted()
+    }
+
+    /// Waits for more input. Cancel safe. Memory grows with what has come.
+    pub(super) async fn fill(&mut self) -> Result<(), End> {
+        if self.input.capacity() - self.input.len() < READ / 2 {
+            self.input.reserve(READ.max(self.input.len()));
+        }
+        match self.stream.read_buf(&mut self.input).await {
+            Ok(0) | Err(_) => Err(End::Closed),
+            Ok(_) => Ok(()),
+        }
+    }
+
+    /// The next message of the login phase, of at most `max` bytes.
+    pub(super) async fn frame(&mut self, max: u32) -> Result<Frame, End> {
+        loop {
+            let frame = Frame::take(&mut self.input, max);
+            let frame = frame.map_err(|e| End::Fatal(Problem::Protocol(e.to_string())))?;
+            match frame {
+                Some(frame) => return Ok(frame),
+                None => self.fill().await?,
+            }
+        }
+    }
+
+    /// Sends everything that was written. Cancel safe.
+    pub(super) async fn flush(&mut self) -> Result<(), End> {
+        while self.output.has_remaining() {
+            // Takes what was written off the buffer, so a cancelled flush goes on where it was.
+            self.stream.write_buf(&mut self.output).await.map_err(|_| End::Closed)?;
+        }
+        self.stream.flush().await.map_err(|_| End::Closed)
+    }
+
+    /// Sends a last error and closes. Errors of the connection end it as well.
+    pub(super) async fn end(mut self, last: Option<&Report>) {
+        if let Some(report) = last {
+            backend::error_response(&mut self.output, report);
+        }
+        if self.flush().await.is_ok() {
+            let _ = self.stream.shutdown().await;
+        }
+    }
+}

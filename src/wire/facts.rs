@@ -1,0 +1,142 @@
+//! What the engine must know of a session, read from its own connection to the primary.
+//!
+//! Everything that was forwarded may have changed it (a function can `set_config`), so after each
+//! forwarded batch it is read again before the next answer from memory. The same query gives the
+//! session's floor: memory answers only when it has everything that the session could have seen.
+
+use super::upstream::Upstream;
+use crate::{
+    primary::PrimaryError,
+    query::{RouteSetting, SessionFacts},
+    types::Lsn,
+};
+use bytes::BytesMut;
+
+const QUERY: &str = include_str!("../../sql/session_facts.sql");
+
+/// A session's facts and its floor.
+#[derive(Debug, Default)]
+pub(super) struct Facts {
+    /// `None` before the first reading, or when the primary refused it.
+    pub(super) current: Option<SessionFacts>,
+    /// Counts the changes of `current`; plans made under another are void.
+    pub(super) version: u64,
+    /// To be read again before the next use.
+    pub(super) dirty: bool,
+    /// The catalogue under which they were read: a new schema can change the effective search path.
+    pub(super) catalog_version: u64,
+    /// Memory must have everything up to here.
+    pub(super) floor: Lsn,
+    /// The session has named `synchronous_commit`, perhaps for one transaction or in a function: its
+    /// commits may be past what is flushed, whatever the setting is now.
+    pub(super) asynchronous: bool,
+}
+
+impl Facts {
+    /// Reads them. The primary must be between transactions.
+    pub(super) async fn read(
+        &mut self,
+        upstream: &mut Upstream,
+        client: &mut BytesMut,
+        catalog_version: u64,
+    ) -> Result<(), PrimaryError> {
+        let rows = upstream.query(QUERY, client).await?;
+        let read = rows.and_then(parse);
+        self.dirty = read.is_none();
+        self.catalog_version = catalog_version;
+        let facts = read.map(|read| {
+            self.asynchronous |= read.asynchronous;
+            // Only a position that is flushed is sure to come down the stream; the position of an
+            // asynchronous commit comes when the WAL writer has flushed it.
+            let seen = if self.asynchronous { read.inserted } else { read.flushed };
+            self.floor = self.floor.max(seen);
+            read.session
+        });
+        if facts != self.current {
+            self.current = facts;
+            self.version += 1;
+        }
+        Ok(())
+    }
+}
+
+struct Read {
+    session: SessionFacts,
+    asynchronous: bool,
+    flushed: Lsn,
+    inserted: Lsn,
+}
+
+fn parse(rows: Vec<Vec<Option<String>>>) -> Option<Read> {
+    let mut search_path = Vec::new();
+    for row in &rows {
+        search_path.push(row.last()?.clone()?);
+    }
+    let mut values = rows.into_iter().next()?.into_iter();
+    let mut next = || values.next().flatten();
+    let session = SessionFacts {
+        role: next()?,
+        search_path,
+        time_zone: next()?,
+        date_style: next()?,
+        interval_style: next()?,
+        extra_float_digits: next()?.parse().ok()?,
+        bytea_output: next()?,
+        lc_monetary: next()?,
+        client_encoding: next()?,
+        default_isolation: next()?,
+        standard_conforming_strings: next()? == "on",
+        transform_null_equals: next()? == "on",
+        route: match next()?.to_ascii_lowercase().as_str() {
+            "primary" => RouteSetting::Primary,
+            "local" => RouteSetting::Local,
+            _ => RouteSetting::Auto,
+        },
+    };
+    // `local` waits for our primary's own disk, as every level above it does.
+    let asynchronous = next()? == "off";
+    let flushed = next()?.parse().ok()?;
+    let inserted = next()?.parse().ok()?;
+    Some(Read { session, asynchronous, flushed, inserted: record_start(inserted) })
+}
+
+/// WAL pages (8,192 bytes) begin with a header of 24 bytes, or of 40 in a segment's first. The insert
+/// position right behind one has nothing before it that anybody will ever send: the page's start is
+/// where everything ends.
+fn record_start(lsn: Lsn) -> Lsn {
+    match lsn.0 % 8192 {
+        offset @ (24 | 40) => Lsn(lsn.0 - offset),
+        _ => lsn,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(schema: &str) -> Vec<Option<String>> {
+        "app,UTC,ISO,postgres,1,hex,C,UTF8,read committed,on,off,LOCAL,on,0/16B6C50,0/2000028"
+            .replace("ISO", "ISO; MDY")
+            .split(',')
+            .chain([schema])
+            .map(|value| Some(value.to_owned()))
+            .collect()
+    }
+
+    #[test]
+    fn one_row_for_each_schema() {
+        let read = parse(vec![row("pg_catalog"), row("a b")]).unwrap();
+        assert_eq!(read.session.search_path, ["pg_catalog", "a b"]);
+        assert_eq!(read.session.route, RouteSetting::Local);
+        assert_eq!((read.session.role.as_str(), read.session.extra_float_digits), ("app", 1));
+        assert!(!read.asynchronous);
+        assert_eq!((read.flushed, read.inserted), (Lsn(0x16B_6C50), Lsn(0x200_0000)));
+        assert!(parse(Vec::new()).is_none());
+        for cut in 0..15 {
+            assert!(parse(vec![row("x").into_iter().take(cut).collect()]).is_none(), "{cut}");
+        }
+        let mut null = row("x");
+        null[0] = None;
+        assert!(parse(vec![null]).is_none());
+    }
+}

@@ -1,0 +1,107 @@
+//! Drivers and tools as applications use them.
+
+use std::process::Stdio;
+
+use futures_util::{TryStreamExt, future::join_all, pin_mut};
+use sqlx::{Connection, Row};
+
+use super::{Ports, route};
+use crate::support::{
+    client,
+    postgres::{newest, on_each_version},
+};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tokio_postgres_prepares_and_pipelines() {
+    on_each_version(async |database| {
+        let ports = Ports::start_writing(&database).await;
+        let client = ports.client().await;
+        let sql = "select id, name from cached where id = $1";
+        let statement = client.prepare(sql).await.unwrap();
+        for id in [1, 500, 1000] {
+            let row = client.query_one(&statement, &[&id]).await.unwrap();
+            assert_eq!((row.get::<_, i32>(0), row.get::<_, String>(1)), (id, format!("name {id}")));
+            assert_eq!(route(&client).await, "point");
+        }
+        assert!(client.query_opt(&statement, &[&-1]).await.unwrap().is_none());
+
+        let writing = client.prepare("insert into plain values ($1, 'new') returning id").await.unwrap();
+        let ids: Vec<i32> = (2000..2040).collect();
+        let mixed = join_all(ids.iter().map(|id| {
+            let (client, statement, writing) = (&client, &statement, &writing);
+            async move {
+                let cached = *id - 1999;
+                let write = async { client.query_one(writing, &[id]).await };
+                let read = async { client.query_one(statement, &[&cached]).await };
+                let (written, read) = tokio::join!(write, read);
+                (written.unwrap().get::<_, i32>(0), read.unwrap().get::<_, i32>(0))
+            }
+        }));
+        let expected: Vec<(i32, i32)> = ids.iter().map(|id| (*id, id - 1999)).collect();
+        assert_eq!(mixed.await, expected, "pipelined answers are in order");
+
+        let copied = client.copy_out("copy (select id from plain where id < 4 order by id) to stdout");
+        let copied = copied.await.unwrap();
+        pin_mut!(copied);
+        let mut bytes = Vec::new();
+        while let Some(part) = copied.try_next().await.unwrap() {
+            bytes.extend_from_slice(&part);
+        }
+        assert_eq!(bytes, b"1\n2\n3\n");
+        ports.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sqlx_reads_and_writes() {
+    let database = newest().database().await;
+    let ports = Ports::start_writing(&database).await;
+    let mut connection = sqlx::PgConnection::connect(&ports.url("postgres")).await.unwrap();
+    for id in 1..=20 {
+        let row = sqlx::query("select name from cached where id = $1").bind(id);
+        let row = row.fetch_one(&mut connection).await.unwrap();
+        assert_eq!(row.get::<String, _>(0), format!("name {id}"));
+    }
+    let mut transaction = connection.begin().await.unwrap();
+    sqlx::query("update cached set name = 'changed' where id = $1")
+        .bind(5)
+        .execute(&mut *transaction)
+        .await
+        .unwrap();
+    let row = sqlx::query("select name from cached where id = $1").bind(5).fetch_one(&mut *transaction);
+    assert_eq!(row.await.unwrap().get::<String, _>(0), "changed", "its own write, within the transaction");
+    transaction.commit().await.unwrap();
+    let row = sqlx::query("select name from cached where id = $1").bind(5).fetch_one(&mut connection);
+    assert_eq!(row.await.unwrap().get::<String, _>(0), "changed", "its own write, afterwards");
+    connection.close().await.unwrap();
+    ports.stop().await;
+}
+
+/// psql's own queries of the catalogue, and its variables, are the primary's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn psql_describes_a_table() {
+    let database = newest().database().await;
+    let ports = Ports::start_writing(&database).await;
+    let psql = async |url: &str| {
+        let output = tokio::process::Command::new("psql")
+            .args(["-X", "-v", "ON_ERROR_STOP=1", "-d", url, "-c", "\\d cached", "-c", "\\l"])
+            .args(["-c", "select id, name from cached where id < 4 order by id"])
+            .stdin(Stdio::null())
+            .output()
+            .await;
+        match output {
+            Ok(output) => {
+                assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+                Some(String::from_utf8_lossy(&output.stdout).into_owned())
+            }
+            // Not on this machine: the protocol is compared elsewhere as well.
+            Err(_) => None,
+        }
+    };
+    let (here, there) = (psql(&ports.url("postgres")).await, psql(ports.primary_url()).await);
+    assert_eq!(here, there);
+    let client = ports.client().await;
+    assert_eq!(client::value(&client, "select count(*) from pg_class where relname = 'cached'").await, "1");
+    ports.stop().await;
+}
