@@ -257,7 +257,7 @@ impl Run<'_> {
     /// Visits every row that passes, chunk by chunk.
     fn scan(
         &mut self,
-        visit: &mut dyn FnMut(&Arc<Chunk>, u32, Row<'_>) -> Result<(), Reason>,
+        mut visit: impl FnMut(&Arc<Chunk>, u32, Row<'_>) -> Result<(), Reason>,
     ) -> Result<(), Reason> {
         let version = self.view.version();
         for chunk in self.view.chunks() {
