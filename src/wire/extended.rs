@@ -9,7 +9,6 @@ use super::{
     client::End,
     error::Problem,
     frame::{Bind, Frame, Object, expand_formats},
-    local::{Rows, Sent},
     policy::{self, ByName},
     session::{DropsStatements, Mode, Segment, Session},
     statement::{Planned as Kept, Portal, PortalState, Select, What},
@@ -103,7 +102,7 @@ impl Session {
         reason: Reason,
         by_name: ByName,
     ) -> Result<(), End> {
-        if !self.to_upstream(reason, false).await? {
+        if !self.turn_over(reason, false).await? {
             return Ok(());
         }
         let names = match &by_name {
@@ -220,7 +219,7 @@ impl Session {
     }
 
     /// Whether a statement that was planned here may go to the primary.
-    fn may_move(&mut self, name: &[u8], reason: Reason) -> Result<(), Problem> {
+    pub(super) fn may_move(&mut self, name: &[u8], reason: Reason) -> Result<(), Problem> {
         let Some(What::Select(select, _)) = self.statements.get(name).map(|s| &s.what) else { return Ok(()) };
         let select = Arc::clone(select);
         self.may_forward(&select.statement, reason)?;
@@ -233,7 +232,7 @@ impl Session {
         let name = Bytes::copy_from_slice(name);
         if object == Object::Portal {
             let Some(portal) = self.portals.get(&name) else {
-                if !self.to_upstream(Reason::Unsupported, false).await? {
+                if !self.turn_over(Reason::Unsupported, false).await? {
                     return Ok(());
                 }
                 self.forward(&frame, Expect::DescribePortal);
@@ -296,116 +295,6 @@ impl Session {
         Ok(())
     }
 
-    pub(super) async fn on_execute(&mut self, frame: Frame) -> Result<(), End> {
-        let Ok((name, limit)) = frame.execute() else { return self.malformed(frame).await };
-        let (name, limit) = (Bytes::copy_from_slice(name), if limit == 0 { u64::MAX } else { limit });
-        if self.segment.mode == Mode::Upstream {
-            if !self.is_ours(&name) {
-                self.forward(&frame, Expect::Execute);
-                return Ok(());
-            }
-            if !self.expect.is_empty() {
-                self.hold(frame);
-                return Ok(());
-            }
-        } else {
-            self.segment.began = Instant::now();
-        }
-        let Some(portal) = self.portals.get_mut(&name) else {
-            if self.to_upstream(Reason::Unsupported, false).await? {
-                self.forward(&frame, Expect::Execute);
-            }
-            return Ok(());
-        };
-        let (rows, mark) = match &mut portal.state {
-            PortalState::Empty => {
-                backend::empty_query_response(&mut self.client.output);
-                return Ok(());
-            }
-            PortalState::Show { name, done } => {
-                let shown = (!std::mem::replace(done, true)).then(|| name.clone());
-                if let Some(shown) = shown {
-                    match self.show(&shown).await {
-                        Ok(value) => {
-                            backend::text_row(&mut self.client.output, &value.unwrap_or_default());
-                        }
-                        Err(problem) => return self.fail(problem),
-                    }
-                }
-                backend::command_complete(&mut self.client.output, "SHOW");
-                return Ok(());
-            }
-            PortalState::Done { .. } => {
-                backend::select_complete(&mut self.client.output, 0);
-                return Ok(());
-            }
-            PortalState::Bound(rows) | PortalState::Running(rows) => {
-                let plan = Arc::clone(&rows.plan);
-                let state = std::mem::replace(&mut portal.state, PortalState::Done { plan });
-                // What was executed before has left already.
-                let (rows, mark) = match state {
-                    PortalState::Bound(rows) => (rows, Some(self.client.output.len())),
-                    PortalState::Running(rows) => (rows, None),
-                    _ => return Err(End::Closed),
-                };
-                if self.segment.mode == Mode::Local {
-                    self.cancel.slot.begin_local();
-                }
-                (rows, mark)
-            }
-        };
-        self.send_portal(&frame, &name, rows, limit, mark).await
-    }
-
-    async fn send_portal(
-        &mut self,
-        frame: &Frame,
-        name: &[u8],
-        rows: Box<Rows>,
-        limit: u64,
-        mark: Option<usize>,
-    ) -> Result<(), End> {
-        let plan = Arc::clone(&rows.plan);
-        let (rows, sent) = self.send_rows(rows, limit, mark).await?;
-        if self.segment.mode == Mode::Local {
-            self.cancel.slot.end();
-        }
-        let state = match sent {
-            Sent::All(count) => {
-                backend::select_complete(&mut self.client.output, count);
-                self.answered(plan.route(), count);
-                PortalState::Done { plan }
-            }
-            Sent::Suspended(_) => {
-                backend::portal_suspended(&mut self.client.output);
-                rows.map_or(PortalState::Done { plan }, PortalState::Running)
-            }
-            Sent::Primary(reason) => return self.execute_upstream(frame, reason).await,
-            Sent::Failed(problem) => return self.fail(problem),
-        };
-        if let Some(portal) = self.portals.get_mut(name) {
-            portal.state = state;
-        }
-        Ok(())
-    }
-
-    /// Memory could not answer after all, and nothing was sent: the portal moves to the primary.
-    async fn execute_upstream(&mut self, frame: &Frame, reason: Reason) -> Result<(), End> {
-        let name = frame.execute().map(|(name, _)| Bytes::copy_from_slice(name)).unwrap_or_default();
-        if let Some(portal) = self.portals.remove(&name) {
-            if let Err(problem) = self.may_move(&portal.statement.0, reason) {
-                return self.fail(problem);
-            }
-            // As if it had not been executed, so that it is given to the primary.
-            let state = PortalState::Empty;
-            self.portals.insert(name, Portal { state, ..portal });
-        }
-        if self.to_upstream(reason, false).await? {
-            self.forward(frame, Expect::Execute);
-        }
-        Ok(())
-    }
-
     pub(super) async fn on_close(&mut self, frame: Frame) -> Result<(), End> {
         let Ok((object, name)) = frame.named() else { return self.malformed(frame).await };
         let name = Bytes::copy_from_slice(name);
@@ -434,7 +323,7 @@ impl Session {
                 return Ok(());
             }
         }
-        if !self.to_upstream(Reason::Unsupported, false).await? {
+        if !self.turn_over(Reason::Unsupported, false).await? {
             return Ok(());
         }
         let statement = match object {
@@ -468,7 +357,7 @@ impl Session {
     /// A body that cannot be read: the primary says what is wrong with it, as it reads it in parts and
     /// may find something else first.
     async fn malformed(&mut self, frame: Frame) -> Result<(), End> {
-        if self.to_upstream(Reason::Unsupported, false).await? {
+        if self.turn_over(Reason::Unsupported, false).await? {
             self.forward(&frame, Expect::Bind);
         }
         Ok(())
@@ -477,7 +366,7 @@ impl Session {
     /// Takes the segment to the primary for a message about a statement, which it gets if it lacks it.
     /// False when the message is not to be forwarded now.
     async fn named_upstream(&mut self, frame: &Frame, name: &[u8], reason: Reason) -> Result<bool, End> {
-        if !self.to_upstream(reason, false).await? {
+        if !self.turn_over(reason, false).await? {
             return Ok(false);
         }
         if !self.primary_has(name) && !self.expect.is_empty() {

@@ -16,6 +16,7 @@ mod backend;
 mod cancel;
 mod client;
 mod error;
+mod execute;
 mod extended;
 mod facts;
 mod frame;

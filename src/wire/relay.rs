@@ -60,7 +60,7 @@ impl Session {
     /// Turns the segment over to the primary; false when that failed, which the client has been told.
     /// What the primary needs to know of portals that are bound here and not executed, it is told
     /// first; a Query has none, since it ends them.
-    pub(super) async fn to_upstream(&mut self, reason: Reason, query: bool) -> Result<bool, End> {
+    pub(super) async fn turn_over(&mut self, reason: Reason, query: bool) -> Result<bool, End> {
         if self.segment.mode == Mode::Upstream {
             return Ok(true);
         }
@@ -263,10 +263,10 @@ impl Session {
             return;
         }
         match self.expect.pop_front() {
-            Some(Expect::Close { statement: Some((name, id)) }) => {
-                if self.statements.get(&name).is_some_and(|s| s.id == id) {
-                    self.statements.remove(&name);
-                }
+            Some(Expect::Close { statement: Some((name, id)) })
+                if self.statements.get(&name).is_some_and(|s| s.id == id) =>
+            {
+                self.statements.remove(&name);
             }
             Some(Expect::DescribeStatement { name, id, seen }) => {
                 if let Some(prepared) = self.statements.get_mut(&name).filter(|s| s.id == id) {

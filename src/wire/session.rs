@@ -239,7 +239,7 @@ impl Session {
     /// FunctionCall: for the primary, which answers it like a Query.
     async fn on_function_call(&mut self, frame: Frame) -> Result<(), End> {
         self.pristine = false;
-        if self.to_upstream(Reason::Unsupported, true).await? {
+        if self.turn_over(Reason::Unsupported, true).await? {
             self.forward(&frame, Expect::Query);
         }
         Ok(())

@@ -136,7 +136,7 @@ impl Session {
                 self.drops_statements = drops(None, true);
             }
         }
-        if self.to_upstream(reason, true).await? {
+        if self.turn_over(reason, true).await? {
             self.forward_query(frame, statements).await?;
         }
         Ok(())
