@@ -200,7 +200,7 @@ impl Run<'_> {
             return Err(reason);
         }
         if !is_found {
-            self.scan(&mut |_, _, row| add(row))?;
+            self.scan(|_, _, row| add(row))?;
         }
         accumulators.into_iter().map(Accumulator::finish).collect()
     }
@@ -247,7 +247,7 @@ impl Run<'_> {
             return Ok(None);
         }
         let mut sorter = Sorter::new(order, Some(wanted));
-        self.scan(&mut |chunk, row, _| {
+        self.scan(|chunk, row, _| {
             sorter.push(RowRef::new(Arc::clone(chunk), row));
             Ok(())
         })?;
