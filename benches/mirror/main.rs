@@ -110,6 +110,12 @@ async fn copy(client: &Client, server: &Server, options: &Options, report: &mut 
         let before = process::resident_bytes()?;
         let mirror = Mirror::start(&url, COPY_WORKERS)?;
         let times = mirror.wait_until_live()?;
+        eprintln!(
+            "  plain copy {plain_s:.2} s; ours: {:.2} s to begin, {:.2} s to copy, {:.2} s for indexes and stream",
+            times.prepared_s,
+            times.copied_s,
+            times.live_s - times.prepared_s - times.copied_s
+        );
         if round == 0 {
             let table = mirror.table("pgbench_accounts")?;
             let resident = process::resident_bytes()?.saturating_sub(before);

@@ -38,6 +38,8 @@ pub(crate) struct Mirror {
 
 /// How a copy went.
 pub(crate) struct CopyTimes {
+    /// Connecting, catalogue, locks and slot.
+    pub(crate) prepared_s: f64,
     /// From the first copied row to the last: without connecting, locks, slot and indexes.
     pub(crate) copied_s: f64,
     /// This process's CPU time in it.
@@ -87,6 +89,7 @@ impl Mirror {
         let copied_cpu = own_cpu()? - cpu;
         let live = self.wait("all tables are live", || every(&[Live]))?;
         Ok(CopyTimes {
+            prepared_s: (first - self.started).as_secs_f64(),
             copied_s: (copied - first).as_secs_f64(),
             copied_cpu,
             live_s: (live - self.started).as_secs_f64(),

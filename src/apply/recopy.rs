@@ -24,16 +24,23 @@ use crate::{
 
 /// First and longest pause before a table is copied again: a table that cannot be applied must not
 /// keep the primary copying.
-const PAUSE_MIN: Duration = Duration::from_millis(500);
+const PAUSE_MIN: Duration = Duration::from_millis(200);
 const PAUSE_MAX: Duration = Duration::from_secs(60);
-/// A table that stayed well this long starts again with the short pause.
-const FORGIVEN_AFTER: Duration = Duration::from_secs(300);
+/// A table that stayed well this long after its copy starts again without a pause.
+const WELL_AFTER: Duration = Duration::from_secs(10);
 
 /// Which tables wait to be copied, one at a time.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     waiting: HashMap<TableOid, Instant>,
-    attempts: HashMap<TableOid, (u32, Instant)>,
+    histories: HashMap<TableOid, History>,
+}
+
+/// How often a table was copied without staying well.
+#[derive(Debug, Default)]
+struct History {
+    attempts: u32,
+    copied: Option<Instant>,
 }
 
 impl Queue {
@@ -42,19 +49,21 @@ impl Queue {
         if self.waiting.contains_key(&table) {
             return;
         }
-        let now = Instant::now();
-        let (attempts, last) = self.attempts.entry(table).or_insert((0, now));
-        if last.elapsed() > FORGIVEN_AFTER {
-            *attempts = 0;
+        let history = self.histories.entry(table).or_default();
+        if history.copied.take().is_some_and(|copied| copied.elapsed() > WELL_AFTER) {
+            history.attempts = 0;
         }
-        let pause = if *attempts == 0 {
-            Duration::ZERO
-        } else {
-            PAUSE_MIN.saturating_mul(1 << (*attempts - 1).min(10)).min(PAUSE_MAX)
+        let pause = match history.attempts {
+            0 => Duration::ZERO,
+            attempts => PAUSE_MIN.saturating_mul(1 << (attempts - 1).min(10)).min(PAUSE_MAX),
         };
-        *attempts += 1;
-        *last = now;
-        self.waiting.insert(table, now + pause);
+        history.attempts += 1;
+        self.waiting.insert(table, Instant::now() + pause);
+    }
+
+    /// The table's copy has succeeded.
+    pub(super) fn copied(&mut self, table: TableOid) {
+        self.histories.entry(table).or_default().copied = Some(Instant::now());
     }
 
     pub(super) fn remove(&mut self, table: TableOid) {

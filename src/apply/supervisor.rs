@@ -342,7 +342,7 @@ impl Supervisor {
                     let (table, result) = ended;
                     running = None;
                     match result {
-                        Ok(Outcome::Copied) => {}
+                        Ok(Outcome::Copied) => queue.copied(table),
                         Ok(Outcome::Gone) => queue.remove(table),
                         Ok(Outcome::DoesNotFit { needed, held }) => {
                             let reason = format!(

@@ -200,7 +200,7 @@ impl Run<'_> {
             return Err(reason);
         }
         if !is_found {
-            self.scan(&mut |_, _, row| add(row))?;
+            self.scan(|_, _, row| add(row))?;
         }
         accumulators.into_iter().map(Accumulator::finish).collect()
     }
@@ -247,7 +247,7 @@ impl Run<'_> {
             return Ok(None);
         }
         let mut sorter = Sorter::new(order, Some(wanted));
-        self.scan(&mut |chunk, row, _| {
+        self.scan(|chunk, row, _| {
             sorter.push(RowRef::new(Arc::clone(chunk), row));
             Ok(())
         })?;
@@ -257,7 +257,7 @@ impl Run<'_> {
     /// Visits every row that passes, chunk by chunk.
     fn scan(
         &mut self,
-        visit: &mut dyn FnMut(&Arc<Chunk>, u32, Row<'_>) -> Result<(), Reason>,
+        mut visit: impl FnMut(&Arc<Chunk>, u32, Row<'_>) -> Result<(), Reason>,
     ) -> Result<(), Reason> {
         let version = self.view.version();
         for chunk in self.view.chunks() {

@@ -14,9 +14,12 @@ use crate::types::{Datum, Physical};
 /// Slots are allocated in runs of this many, so that a small table costs little.
 const RUN_ROWS: usize = 256;
 
+/// [`RUN_ROWS`] slots.
+type Run = Box<[OnceLock<TailRow>]>;
+
 #[derive(Debug)]
 pub(super) struct Tail {
-    runs: Box<[OnceLock<Box<[OnceLock<TailRow>]>>]>,
+    runs: Box<[OnceLock<Run>]>,
     len: AtomicU32,
     bytes: AtomicUsize,
 }

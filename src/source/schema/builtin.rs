@@ -20,11 +20,20 @@ pub(super) fn is_reference(oid: u32) -> bool {
     matches!(oid, 24 | 1033 | 2202 | 2203 | 2204 | 2205 | 2206 | 3734 | 3769 | 4089 | 4096 | 4191 | 8326)
 }
 
+/// What decides how a primary prints some of its types.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Primary<'a> {
+    pub(super) version_num: u32,
+    pub(super) lc_monetary: &'a str,
+}
+
 /// The kind of a built-in base type; `None` for those that we know only as text.
-pub(super) fn kind(oid: u32) -> Option<TypeKind> {
+pub(super) fn kind(oid: u32, primary: Primary<'_>) -> Option<TypeKind> {
     Some(match oid {
         16 => TypeKind::Bool,
         17 => TypeKind::Bytea,
+        // Below 16 a byte from 0x80 on is printed as it is, which is not text in UTF-8 (`charout`).
+        18 if primary.version_num < 160_000 => return None,
         18 => TypeKind::Char,
         19 | 25 | 1043 => TypeKind::Text,
         20 => TypeKind::Int8,
@@ -47,6 +56,7 @@ pub(super) fn kind(oid: u32) -> Option<TypeKind> {
         701 => TypeKind::Float8,
         718 => TypeKind::Circle,
         774 => TypeKind::MacAddr8,
+        790 if !is_money_locale_known(primary.lc_monetary) => return None,
         790 => TypeKind::Money,
         829 => TypeKind::MacAddr,
         869 => TypeKind::Inet,
@@ -63,7 +73,9 @@ pub(super) fn kind(oid: u32) -> Option<TypeKind> {
         2950 => TypeKind::Uuid,
         3220 => TypeKind::PgLsn,
         3614 => TypeKind::TsVector,
-        3615 => TypeKind::TsQuery,
+        // Its text does not determine the value, and a stream may be text: `tsqueryout` prints
+        // `a & (b & c)` and `(a & b) & c` alike, which the primary tells apart.
+        3615 => return None,
         3802 => TypeKind::Jsonb,
         5069 => TypeKind::Xid8,
         _ => return None,
@@ -71,6 +83,6 @@ pub(super) fn kind(oid: u32) -> Option<TypeKind> {
 }
 
 /// Whether money prints as it does in C or in US English: a dollar sign, two decimals, commas.
-pub(super) fn is_money_locale_known(lc_monetary: &str) -> bool {
+fn is_money_locale_known(lc_monetary: &str) -> bool {
     matches!(lc_monetary, "C" | "POSIX" | "C.UTF-8" | "C.utf8") || lc_monetary.starts_with("en_US")
 }

@@ -21,6 +21,7 @@ pub use changes::{TableChange, TableChangeKind, changes};
 pub(crate) use quote::{quote, quote_table};
 
 use self::{
+    builtin::Primary,
     collation::{Collations, Locale},
     rules::Candidate,
     tables::{Reason, Surroundings, TableRow},
@@ -185,7 +186,8 @@ async fn read(
     let index_rows = indexes::read(client, &oids).await.map_err(query("pg_index"))?;
     let partitions = tables::read_partitions(client, &roots).await.map_err(query("partitions"))?;
     let type_oids: BTreeSet<u32> = columns.iter().map(|c| c.type_oid).collect();
-    let types = types::read(client, &type_oids, &server.lc_monetary).await.map_err(query("pg_type"))?;
+    let printing = Primary { version_num: server.version_num, lc_monetary: &server.lc_monetary };
+    let types = types::read(client, &type_oids, printing).await.map_err(query("pg_type"))?;
     let collation_oids: BTreeSet<u32> = columns.iter().map(|c| c.collation).collect();
     let collations =
         Collations::read(client, &collation_oids, &server.locale).await.map_err(query("pg_collation"))?;

@@ -127,7 +127,7 @@ impl ServerError {
 }
 
 /// A running server of its own. Dropped, it is stopped at once and its folder removed; a process
-/// that dies without dropping it leaves that to the [`Supervisor`].
+/// that dies without dropping it leaves that to its supervisor, a process of its own.
 #[derive(Debug)]
 pub struct Server {
     postmaster: Option<Child>,
