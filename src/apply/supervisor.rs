@@ -260,6 +260,12 @@ impl Supervisor {
             send(&self.events, Event::Distrust).await?;
             self.resumable = None;
         }
+        if let Some((slot, _)) = &self.resumable
+            && !self.slot_fits(&sql, slot).await?
+        {
+            tracing::warn!(slot, "the slot is gone or ahead of what we hold: copying everything again");
+            self.resumable = None;
+        }
         let (slot, binary, stream_from) = match self.resumable.clone() {
             Some((slot, binary)) => (slot, binary, connection),
             None => {
@@ -424,6 +430,19 @@ impl Supervisor {
             connection.drop_slot(&config.slot).await?;
         }
         Ok(config.slot.clone())
+    }
+
+    /// Whether a permanent slot still has everything after what we hold. One that somebody has advanced,
+    /// or dropped and made anew, would leave a gap without a word.
+    async fn slot_fits(&self, sql: &tokio_postgres::Client, slot: &str) -> Result<bool, SupervisorError> {
+        let query = include_str!("../../sql/slot_position.sql");
+        let Some(row) = sql.query_opt(query, &[&slot]).await? else { return Ok(false) };
+        let confirmed: Option<String> = row.get(0);
+        let Some(confirmed) = confirmed else { return Ok(false) };
+        match confirmed.parse::<Lsn>() {
+            Ok(confirmed) => Ok(confirmed <= self.parts.watermark.get()),
+            Err(_) => Err(SupervisorError::Answer("sql/slot_position.sql", confirmed)),
+        }
     }
 
     /// After an error that a reconnect does not mend, the slot is of no more use.

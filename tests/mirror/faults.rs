@@ -112,6 +112,47 @@ async fn a_permanent_slot_goes_on_without_a_new_copy() {
     }
 }
 
+/// A slot that was dropped and made anew has a gap that nobody would tell us of.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_permanent_slot_that_was_made_anew_is_noticed() {
+    for shared in servers() {
+        let server = shared.dedicated(ServerOptions { use_template: true, ..Default::default() });
+        let url = server.url("postgres", "postgres");
+        let primary = client::connect(&url).await;
+        client::execute(&primary, "create table t (id int primary key); insert into t values (1)").await;
+        let directory = tempfile::tempdir().expect("a folder");
+        let more = format!("checkpoint_dir = {:?}\nslot = \"mine\"", directory.path());
+        let mirror = Mirror::begin(&url, "[\"public.*\"]", &more);
+        mirror.daemon.ready().await;
+        let copied = mirror.table("t").last_refresh;
+        // Our connection is ended and the slot replaced before we are back: as one script, again and
+        // again until the replacement came first.
+        let replace =
+            "select pg_terminate_backend(active_pid) from pg_replication_slots where slot_name = 'mine';
+            do $$ begin
+                for i in 1 .. 1000 loop
+                    begin
+                        perform pg_drop_replication_slot('mine');
+                        exit;
+                    exception when object_in_use then perform pg_sleep(0.001);
+                    end;
+                end loop;
+            end $$;
+            insert into t select coalesce(max(id), 0) + 1 from t;
+            select pg_create_logical_replication_slot('mine', 'pgoutput');";
+        while mirror.table("t").last_refresh == copied {
+            // An error: we were back first.
+            let _ = primary.batch_execute(replace).await;
+            wait_until("the stream runs", async || {
+                mirror.daemon.status.replication().state == ReplicationState::Streaming
+            })
+            .await;
+            mirror.assert_equal(&primary, &["t"]).await;
+        }
+        mirror.stop().await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_primary_may_be_gone_in_the_middle_of_a_copy() {
     for shared in servers() {
