@@ -36,10 +36,13 @@ impl Mirror {
 
     /// Starts the daemon without waiting. `tables` is a list in TOML, `more` further configuration.
     pub(crate) fn begin(url: &str, tables: &str, more: &str) -> Mirror {
+        // A writer that waits for the locks of a copy and is waited for by its slot is let through after
+        // `slot_timeout`, and the copy begins again: not so late in tests.
         let toml = format!(
             "[primary]\nurl = \"{url}\"\n[listen]\naddress = \"127.0.0.1:0\"\n[admin]\nlisten = \"\"\n\
              [auth]\nallow_trust = true\n[[tables]]\nmatch = {tables}\n\
-             [replication]\nstatus_interval = \"100ms\"\ncatalog_interval = \"100ms\"\n{more}\n"
+             [replication]\nstatus_interval = \"100ms\"\ncatalog_interval = \"100ms\"\n\
+             slot_timeout = \"1s\"\n{more}\n"
         );
         let config = Config::from_toml(&toml).unwrap_or_else(|errors| panic!("{errors}\n{toml}"));
         let shutdown = Shutdown::new();

@@ -76,10 +76,15 @@ impl Shared {
     /// A server of this version for one test alone, with room for many clients; `options` add to
     /// that. Dropped, it is gone.
     pub(crate) fn dedicated(&self, options: ServerOptions) -> Server {
+        // Compiling the catalogue's large queries takes longer than all else in them, half a second each.
+        let settings = [
+            ("max_wal_senders", "100"),
+            ("max_replication_slots", "100"),
+            ("max_connections", "400"),
+            ("jit", "off"),
+        ];
         let mut settings: Vec<(String, String)> =
-            [("max_wal_senders", "100"), ("max_replication_slots", "100"), ("max_connections", "400")]
-                .map(|(name, value)| (name.to_owned(), value.to_owned()))
-                .into();
+            settings.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
         settings.extend(options.settings);
         let bin_dir = Some(self.installation.bin_dir.clone());
         match Server::start(ServerOptions { bin_dir, settings, ..options }) {
