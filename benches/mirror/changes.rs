@@ -63,7 +63,7 @@ pub(crate) async fn measure(
 ) -> Result<Cost> {
     let base = accounts::rows(scale);
     let Workload { batch, rows, statement, .. } = workload;
-    let sender = "select pid from pg_stat_replication where state = 'streaming'";
+    let sender = "select pid from pg_stat_replication";
     let sender: i32 = client.query_one(sender, &[]).await?.get(0);
     let now = || -> Result<[Duration; 4]> {
         Ok([

@@ -39,7 +39,7 @@ pub(super) enum Event {
     /// The next part of the stream.
     Frames(Vec<Frame>),
     /// The catalogue changed, but no table's shape.
-    Catalog(Box<Catalog>),
+    Catalog(Arc<Catalog>),
     /// The catalogue was found to be the primary's after this position was flushed there.
     Compared(Lsn),
     /// The table is about to be copied (again): keep its changes.
@@ -163,7 +163,7 @@ impl Applier {
                 }
             }
             Event::Catalog(catalog) => {
-                self.shared.catalog.swap(*catalog);
+                self.shared.catalog.swap(Catalog::clone(&catalog));
             }
             Event::Compared(at) => self.shared.catalog.set_compared_at(at),
             Event::CopyBegins(schema) => self.copy_begins(schema),

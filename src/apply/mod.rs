@@ -9,6 +9,7 @@
 
 mod applier;
 mod bootstrap;
+mod catalog_sender;
 mod catalog_watch;
 mod fit;
 mod initial_copy;

@@ -10,6 +10,7 @@ use tokio::{sync::mpsc, time::Instant};
 use super::{
     applier::Event,
     bootstrap::{copy_tables, is_binary, show_tables},
+    catalog_sender::CatalogSender,
     fit::LeftOut,
     initial_copy::Images,
     supervisor::SupervisorError,
@@ -100,10 +101,11 @@ pub(super) async fn recopy(
     config: &Config,
     target: &Target,
     status: &Arc<Status>,
-    events: &mpsc::Sender<Event>,
+    catalogs: &CatalogSender,
     binary: bool,
     left_out: &LeftOut,
 ) -> Result<Outcome, SupervisorError> {
+    let events = catalogs.events();
     let sql = client(target, "millpond: catalogue").await?;
     let publication_name = config.replication.publication.as_str();
     let mut catalog = schema::load(&sql, &config.tables, Some(publication_name)).await?;
@@ -111,7 +113,7 @@ pub(super) async fn recopy(
     let Some(schema) = catalog.tables.get(&table).cloned() else {
         show_tables(status, &catalog);
         send(events, Event::Drop(table)).await?;
-        send(events, Event::Catalog(Box::new(catalog))).await?;
+        catalogs.send(catalog).await?;
         return Ok(Outcome::Gone);
     };
     if binary && !is_binary(&schema) {
@@ -137,7 +139,7 @@ pub(super) async fn recopy(
     let schema = catalog.tables.get(&table).cloned().ok_or(SupervisorError::CatalogMoved)?;
     // From here on the applier keeps the table's changes: everything that commits after the snapshot
     // that is about to be made.
-    send(events, Event::Catalog(Box::new(catalog))).await?;
+    catalogs.send(catalog).await?;
     send(events, Event::CopyBegins(Arc::clone(&schema))).await?;
     status.update_table(table, |s| s.state = TableState::Copying);
     let mut connection = ReplicationConnection::connect(target).await?;

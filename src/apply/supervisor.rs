@@ -11,6 +11,7 @@ use tokio::{
 use super::{
     applier::{Applier, Event, Request, Shared, StreamError},
     bootstrap::{self, Ready, bootstrap},
+    catalog_sender::CatalogSender,
     catalog_watch,
     fit::LeftOut,
     recopy::{self, Outcome, recopy, send, temporary_slot_name},
@@ -145,6 +146,7 @@ pub struct Supervisor {
     resumable: Option<(String, bool)>,
     /// Tables that do not fit into memory.
     left_out: LeftOut,
+    catalogs: Arc<CatalogSender>,
 }
 
 impl Supervisor {
@@ -156,6 +158,7 @@ impl Supervisor {
     ) -> std::io::Result<(Supervisor, std::thread::JoinHandle<()>)> {
         let (events, receiver) = mpsc::channel(EVENTS_MAX);
         let (sender, requests) = mpsc::unbounded_channel();
+        let catalogs = Arc::new(CatalogSender::new(events.clone()));
         let shared = Shared {
             catalog: Arc::clone(&parts.catalog),
             status: Arc::clone(&parts.status),
@@ -175,6 +178,7 @@ impl Supervisor {
                 system_id: None,
                 resumable: None,
                 left_out: LeftOut::default(),
+                catalogs,
             },
             thread,
         ))
@@ -273,6 +277,7 @@ impl Supervisor {
                 let ready = bootstrap(&config, &target, &status, connection, &identity, slot).await?;
                 let Ready { bootstrapped, connection, slot, binary, left_out } = ready;
                 self.left_out = left_out;
+                self.catalogs.bootstrapped(&bootstrapped.catalog);
                 send(&self.events, Event::Bootstrapped(Box::new(bootstrapped))).await?;
                 (slot, binary, connection)
             }
@@ -356,10 +361,10 @@ impl Supervisor {
                             );
                             self.left_out.add(table, reason);
                             send(&self.events, Event::Drop(table)).await?;
-                            let mut catalog = Catalog::clone(&self.parts.catalog.load());
+                            let mut catalog = Catalog::clone(&self.catalogs.last());
                             self.left_out.apply(&mut catalog);
                             bootstrap::show_tables(&status, &catalog);
-                            send(&self.events, Event::Catalog(Box::new(catalog))).await?;
+                            self.catalogs.send(catalog).await?;
                         }
                         Ok(Outcome::NeedsTextStream) => return Err(SupervisorError::NeedsTextStream),
                         Err(error) => {
@@ -377,9 +382,9 @@ impl Supervisor {
                 // 6. Its turn has come.
                 table = queue.next(), if running.is_none() => {
                     let (config, target, status) = (Arc::clone(&config), target.clone(), Arc::clone(&status));
-                    let (events, left_out) = (self.events.clone(), self.left_out.clone());
+                    let (catalogs, left_out) = (Arc::clone(&self.catalogs), self.left_out.clone());
                     let task = tokio::spawn(async move {
-                        recopy(table, &config, &target, &status, &events, binary, &left_out).await
+                        recopy(table, &config, &target, &status, &catalogs, binary, &left_out).await
                     });
                     running = Some((table, AbortOnDrop(task)));
                 }
@@ -394,8 +399,7 @@ impl Supervisor {
         queue: &mut recopy::Queue,
     ) -> Result<(), SupervisorError> {
         self.left_out.apply(&mut catalog);
-        let current = self.parts.catalog.load();
-        for change in schema::changes(&current, &catalog) {
+        for change in schema::changes(&self.catalogs.last(), &catalog) {
             match change.kind {
                 TableChangeKind::Unchanged => {}
                 TableChangeKind::Dropped => {
@@ -410,7 +414,7 @@ impl Supervisor {
             }
         }
         bootstrap::show_tables(&self.parts.status, &catalog);
-        send(&self.events, Event::Catalog(Box::new(catalog))).await
+        self.catalogs.send(catalog).await
     }
 
     /// The slot's name; one of an earlier run of ours that is in the way is dropped, because without a

@@ -21,7 +21,7 @@ pub use stamp::TableStamp;
 use crate::types::{Lsn, PgType, TableOid, TableSchema, TypeOid};
 
 /// What the program knows of the primary. Every reader holds one `Arc<Catalog>` for a statement.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Catalog {
     /// Counts up with every swap; plans made under another version are void.
     pub version: u64,

@@ -22,6 +22,7 @@ const OPTIONS: &[(&str, &str)] = &[
     ("bytea_output", "hex"),
     ("search_path", "pg_catalog"),
     ("row_security", "off"),
+    ("jit", "off"),
     ("statement_timeout", "0"),
     ("lock_timeout", "0"),
     ("idle_in_transaction_session_timeout", "0"),
