@@ -57,13 +57,17 @@ pub struct ExportedSnapshot {
     pub snapshot_name: String,
 }
 
+/// How often a slot creation that takes long is looked after: an application that waits for our locks is
+/// held up for no longer than this.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
 /// How long a slot creation may wait behind older transactions, and who is kept waiting meanwhile.
 #[derive(Debug)]
 pub struct SlotWait<'a> {
     /// After this long, and again after each such time, the transactions in the way are named.
     pub timeout: Duration,
-    /// The copy's backends ([`Copier::process_ids`](super::Copier::process_ids)): as soon as somebody
-    /// waits for their locks when a timeout has passed, the creation is given up.
+    /// The copy's backends ([`Copier::process_ids`](super::Copier::process_ids)): once somebody
+    /// waits for their locks, the creation is given up within a second.
     pub lock_holders: &'a [i32],
     pub status: &'a Status,
 }
@@ -125,30 +129,37 @@ impl ReplicationConnection {
 
         let creation = self.connection.simple_query(&sql);
         tokio::pin!(creation);
-        let mut overdue =
-            interval_at(Instant::now() + wait.timeout, wait.timeout.max(Duration::from_millis(100)));
-        overdue.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let begun = Instant::now();
+        let look = wait.timeout.min(LOOK_EVERY);
+        let mut looks = interval_at(begun + look, look.max(Duration::from_millis(100)));
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut report_at = begun + wait.timeout;
         let mut reported = None;
         let rows = loop {
             tokio::select! {
                 biased;
                 // 1. The slot is there.
                 rows = &mut creation => break rows?,
-                // 2. It is overdue: say who is in the way.
-                _ = overdue.tick() => {
+                // 2. Look who is in the way, and whether we are in somebody's.
+                _ = looks.tick() => {
                     let (blockers, waiting) = match blocking(target, process_id, wait.lock_holders).await {
                         Ok(found) => found,
                         Err(error) => (format!("who holds it up cannot be read: {error}"), 0),
                     };
+                    if waiting > 0 {
+                        // They may be what we wait for: nobody would ever end it. A backend that waits
+                        // for a transaction does not see that we hang up.
+                        cancel(target, process_id, &secret_key).await?;
+                        return Err(SourceError::SlotBlocked { blockers, waiting });
+                    }
+                    if Instant::now() < report_at {
+                        continue;
+                    }
+                    report_at = Instant::now() + wait.timeout;
                     let message = format!("the replication slot {name} waits for older transactions; {blockers}");
                     tracing::warn!("{message}");
                     wait.status.update_replication(|r| r.last_error = Some(message.clone()));
                     reported = Some(message);
-                    if waiting > 0 {
-                        // A backend that waits for a transaction does not see that we hang up.
-                        cancel(target, process_id, &secret_key).await?;
-                        return Err(SourceError::SlotBlocked { blockers, waiting });
-                    }
                 }
             }
         };

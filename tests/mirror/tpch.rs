@@ -156,6 +156,8 @@ async fn a_random_writer_on_tpch() {
             async move { write(&client, scaled(60), orders, seed).await }
         });
         let mirror = Mirror::start(&database.url, "[\"public.*\"]").await;
+        // A TRUNCATE can have made the copy begin again; afterwards nothing must.
+        let reconnects = mirror.daemon.status.replication().reconnects;
         let mut writers = vec![early];
         for writer in 1..3 {
             let client = database.connect().await;
@@ -167,7 +169,7 @@ async fn a_random_writer_on_tpch() {
             writer.await.expect("the writer ends");
         }
         mirror.assert_equal(&primary, &TABLES).await;
-        assert_eq!(mirror.daemon.status.replication().reconnects, 0, "one stream brought it all");
+        assert_eq!(mirror.daemon.status.replication().reconnects, reconnects, "one stream brought it all");
         mirror.stop().await;
     })
     .await;
