@@ -79,6 +79,7 @@ mod tests {
         drop((first, second));
         let again = seats.take("a").unwrap();
         drop((third, again));
-        assert_eq!((seats.taken.lock().all, seats.taken.lock().per_role.len()), (0, 0));
+        let taken = seats.taken.lock();
+        assert_eq!((taken.all, taken.per_role.len()), (0, 0));
     }
 }

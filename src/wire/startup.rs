@@ -149,9 +149,9 @@ mod tests {
         let mut random = StdRng::seed_from_u64(2);
         let mut read = 0;
         for _ in 0..20_000 {
-            let length = random.random_range(0..60);
-            let body: Vec<u8> = (0..length)
-                .map(|_| *b"user\0\0\0a_pq.\xff".get(random.random_range(0..13)).unwrap_or(&0))
+            let parts = [&b"user\0"[..], b"\0", b"a\0", b"_pq_.", b"\xff", b"replication\0", b"x"];
+            let body: Vec<u8> = (0..random.random_range(0..9))
+                .flat_map(|_| parts[random.random_range(0..parts.len())].to_vec())
                 .collect();
             let code = if random.random_bool(0.8) { PROTOCOL_3_0 } else { random.random() };
             if let Ok(startup) = Startup::read(code, &body) {
