@@ -3,6 +3,8 @@
 mod abuse;
 mod clients;
 mod differential;
+mod encryption;
+mod hostile;
 mod login;
 mod raw;
 mod sessions;
