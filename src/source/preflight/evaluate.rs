@@ -26,7 +26,7 @@ pub(super) struct ServerFacts {
     pub(super) max_senders: i32,
     pub(super) used_senders: i32,
     pub(super) may_replicate: bool,
-    /// `output_plugin_libraries`, where the server has it.
+    /// `output_plugin_libraries`, where the server has it and our role may see it.
     pub(super) output_plugins: Option<String>,
     /// `max_slot_wal_keep_size`.
     pub(super) slot_limit: String,
