@@ -78,6 +78,14 @@ impl Connection {
         &self.secret_key
     }
 
+    /// Whether a secret in clear would stay between us and the primary's machine.
+    pub fn is_private(&self) -> bool {
+        match &self.stream {
+            Stream::Tcp(stream) => stream.peer_addr().is_ok_and(|address| address.ip().is_loopback()),
+            Stream::Unix(_) | Stream::Tls(_) => true,
+        }
+    }
+
     /// The next message, of any kind. Cancel safe.
     ///
     /// # Errors
@@ -218,6 +226,11 @@ impl ReadHalf {
     pub async fn fill(&mut self) -> Result<(), PrimaryError> {
         self.input.fill(&mut self.stream).await
     }
+
+    /// Gives memory back while nothing is expected.
+    pub fn trim(&mut self) {
+        self.input.trim();
+    }
 }
 
 /// The writing half of a [`Connection`].
@@ -241,6 +254,13 @@ impl WriteHalf {
     /// As [`Connection::flush`].
     pub async fn flush(&mut self) -> Result<(), PrimaryError> {
         self.output.flush(&mut self.stream).await
+    }
+
+    /// Gives memory back while nothing is to be sent.
+    pub fn trim(&mut self) {
+        if self.output.buffer.is_empty() {
+            self.output.buffer = BytesMut::new();
+        }
     }
 }
 

@@ -19,7 +19,7 @@ async fn broken_packets_end_their_own_connection_only() {
         &[0u8, 0, 0, 0][..],
         &[0xff; 64],
         &startup(196_608, &[]),
-        &startup(131_072, &user),
+        &startup(4 << 16, &user),
         &startup(196_608, &[("user", "postgres"), ("replication", "database")]),
         &[0, 0, 0, 9, 0, 3, 0, 0, b'x'],
     ] {

@@ -199,8 +199,6 @@ async fn malformed_startup_packets() {
         ("=", v3(b"user\0postgres\0options\0-z\0\0")),
         ("=", v3(b"user\0postgres\0options\0\\\0\0")),
         ("=", body(0, b"user\0postgres\0\0")),
-        ("=", body(1 << 16, b"user\0postgres\0\0")),
-        ("=", body(2 << 16, b"user\0postgres\0\0")),
         ("=", body(4 << 16, b"user\0postgres\0\0")),
         ("=", body(u32::MAX, b"")),
         ("=", body(80_877_105, b"")),
@@ -224,15 +222,31 @@ async fn malformed_startup_packets() {
         let what = packet.escape_ascii().to_string();
         let error = here.iter().find(|answer| answer.tag == 'E');
         assert!(error.is_none_or(|e| e.field('S') == "FATAL"), "{what}: {here:?}");
-        assert!(here.iter().all(|answer| answer.tag != 'Z'), "{what}: {here:?}");
+        let admitted = here.iter().any(|answer| answer.tag == 'Z');
+        assert!(!admitted || *compared == "=", "{what}: {here:?}");
         if *compared == "=" {
             let there = ask(there, packet).await;
             let fields = |answers: &[super::raw::Answer]| {
-                let error = answers.iter().find(|answer| answer.tag == 'E');
-                error.map(|e| (e.field('C'), e.field('M'), e.field('H')))
+                let last = answers.iter().find(|answer| matches!(answer.tag, 'E' | 'Z'));
+                last.map(|last| (last.tag, last.field('C'), last.field('M'), last.field('H')))
             };
             assert_eq!(fields(&here), fields(&there), "{what}");
         }
+    }
+    // Older protocols are told in their own words.
+    for major in [1, 2] {
+        let packet = body(major << 16, b"user\0postgres\0\0");
+        let mut told = Vec::new();
+        for port in [besieged.program.port, there] {
+            let mut client = RawClient::open(port).await;
+            client.send(&packet).await;
+            let mut bytes = vec![];
+            while let Some(byte) = client.byte().await {
+                bytes.push(byte);
+            }
+            told.push(String::from_utf8_lossy(&bytes).into_owned());
+        }
+        assert_eq!(told[0], told[1]);
     }
     besieged.serves().await;
     besieged.program.assert_sound();
@@ -296,7 +310,7 @@ async fn cancel_floods_stop_nobody_else() {
         client.send(&cancel(&key)).await;
     }
     let answers = victim.until_ready(1).await;
-    assert_eq!(answers.first().map(|a| a.field('C')), Some("57014".into()), "{answers:?}");
+    assert!(answers.iter().any(|a| a.tag == 'E' && a.field('C') == "57014"), "{answers:?}");
     wait_until("late requests hit nothing that comes after", async || {
         victim.send(&query("select 1")).await;
         victim.until_ready(1).await.iter().any(|a| a.tag == 'D')
@@ -310,18 +324,21 @@ async fn cancel_floods_stop_nobody_else() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn resets_in_the_middle_of_results() {
     let mut besieged = Besieged::start("[fallthrough]\nwrites = \"forward\"", None).await;
+    // Each far longer than what is read of it.
+    let from_memory = query("select id, name, at, amount from cached order by id").repeat(20);
+    let many = "select g, repeat('x', 100) from generate_series(1, 20000) g";
     let queries = [
-        "select id, name, at, amount from cached order by id",
-        "select g, repeat('x', 100) from generate_series(1, 20000) g",
-        "begin; lock table plain; select * from plain",
-        "copy (select g from generate_series(1, 100000) g) to stdout",
+        from_memory,
+        query(many),
+        query(&format!("begin; lock table plain in row exclusive mode; {many}")),
+        query(&format!("copy ({many}) to stdout")),
     ];
     let mut random = StdRng::seed_from_u64(6);
     besieged.serves().await;
     wait_until("only we are there", async || besieged.sessions().await == 0).await;
     let attack = async |random: &mut StdRng| {
         let mut client = besieged.raw().await;
-        client.send(&query(queries[random.random_range(0..queries.len())])).await;
+        client.send(&queries[random.random_range(0..queries.len())]).await;
         let most = random.random_range(1..60_000);
         let mut left = if random.random_bool(0.2) { 0 } else { most };
         while left > 0 {
@@ -435,6 +452,7 @@ async fn texts_that_break_parsers() {
         ";".repeat(1_000_000),
         "select 1;".repeat(20_000),
     ] {
+        eprintln!("{}... of {} bytes", &sql[..60], sql.len());
         for script in [query(&sql), [parse("", &sql, &[]), sync()].concat()] {
             here.send(&script).await;
             there.send(&script).await;

@@ -4,6 +4,7 @@ mod abuse;
 mod clients;
 mod differential;
 mod encryption;
+mod false_primary;
 mod hostile;
 mod login;
 mod raw;
