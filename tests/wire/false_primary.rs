@@ -6,6 +6,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
+use millpond::primary::{Connection, PrimaryError, Target};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
     net::{TcpListener, TcpStream},
@@ -240,4 +241,61 @@ async fn answers_of_a_false_primary() {
     let made = betrayed.impostor.connections.load(Ordering::Relaxed) - before;
     assert!(made < 120, "{made} connections to the primary for 23 clients");
     betrayed.mirror.stop().await;
+}
+
+/// Asks for a login by SCRAM, answers the first message with what `first` makes of the client's nonce,
+/// the second with `last`, and lets it in.
+async fn false_scram(first: fn(&str) -> String, last: &'static [u8]) -> Result<Connection, PrimaryError> {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url =
+        format!("postgres://app:sesame@{}/app?sslmode=disable", listener.local_addr().expect("an address"));
+    let serve = async move {
+        let (mut client, _) = listener.accept().await?;
+        client.read(&mut [0; 1000]).await?;
+        client.write_all(&sasl(10, b"SCRAM-SHA-256\0\0")).await?;
+        let mut bytes = vec![0; 1000];
+        let read = client.read(&mut bytes).await?;
+        let text = String::from_utf8_lossy(&bytes[..read]).into_owned();
+        let nonce = text.rsplit_once("r=").map(|(_, nonce)| nonce.to_owned()).unwrap_or_default();
+        client.write_all(&sasl(11, first(&nonce).as_bytes())).await?;
+        client.read(&mut bytes).await?;
+        client.write_all(&[sasl(12, last), welcome()].concat()).await?;
+        while client.read(&mut bytes).await? > 0 {}
+        std::io::Result::Ok(())
+    };
+    let target = Target::parse(&millpond::config::Primary {
+        url,
+        password: None,
+        passfile: None,
+        start_timeout: std::time::Duration::from_secs(10),
+        connect_timeout: std::time::Duration::from_secs(10),
+    })
+    .expect("a URL");
+    tokio::select! {
+        login = Connection::login(&target, &[]) => login,
+        served = serve => panic!("the server ended first: {served:?}"),
+    }
+}
+
+/// Our own logins believe only a server that knows the password, and do no more work than is due.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_false_server_proves_nothing() {
+    const SIGNED: &[u8] = b"v=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+    let honest: fn(&str) -> String = |nonce| format!("r={nonce}more,s=c2FsdA==,i=4096");
+    for (what, first, last) in [
+        ("a wrong signature", honest, SIGNED),
+        ("no signature", honest, &b""[..]),
+        ("an error in its place", honest, b"e=other-error"),
+        ("no base64", honest, b"v=!!!!"),
+        ("its own nonce", |_| "r=mine,s=c2FsdA==,i=4096".into(), SIGNED),
+        ("endless work", |nonce| format!("r={nonce}more,s=c2FsdA==,i=2147483647"), SIGNED),
+        ("no work", |nonce| format!("r={nonce}more,s=c2FsdA==,i=0"), SIGNED),
+        ("work that is no number", |nonce| format!("r={nonce}more,s=c2FsdA==,i=-1"), SIGNED),
+        ("no salt", |nonce| format!("r={nonce}more,i=4096"), SIGNED),
+        ("nothing", |_| String::new(), SIGNED),
+        ("a long salt", |nonce| format!("r={nonce}more,s={},i=1", "AAAA".repeat(100_000)), SIGNED),
+    ] {
+        let error = false_scram(first, last).await.map(drop).expect_err(what);
+        assert!(!error.to_string().is_empty(), "{what}");
+    }
 }

@@ -446,7 +446,8 @@ async fn texts_that_break_parsers() {
         format!("select 1 where {}true", "not ".repeat(200_000)),
         format!("select {}", "case when true then ".repeat(50_000)),
         format!("select '{}'", "x".repeat(3_000_000)),
-        format!("select 1 {}", "/*".repeat(500_000)),
+        // The primary's own time grows with the square of it.
+        format!("select 1 {}", "/*".repeat(2_000)),
         format!("select {many}"),
         format!("select 1 as \"{}\"", "n".repeat(1_000_000)),
         ";".repeat(1_000_000),
