@@ -226,11 +226,6 @@ impl ReadHalf {
     pub async fn fill(&mut self) -> Result<(), PrimaryError> {
         self.input.fill(&mut self.stream).await
     }
-
-    /// Gives memory back while nothing is expected.
-    pub fn trim(&mut self) {
-        self.input.trim();
-    }
 }
 
 /// The writing half of a [`Connection`].
@@ -254,13 +249,6 @@ impl WriteHalf {
     /// As [`Connection::flush`].
     pub async fn flush(&mut self) -> Result<(), PrimaryError> {
         self.output.flush(&mut self.stream).await
-    }
-
-    /// Gives memory back while nothing is to be sent.
-    pub fn trim(&mut self) {
-        if self.output.buffer.is_empty() {
-            self.output.buffer = BytesMut::new();
-        }
     }
 }
 

@@ -65,13 +65,6 @@ impl Input {
         Ok((self.buffer.len() > length).then_some(length + 1))
     }
 
-    /// Gives the memory back if nothing is in it.
-    pub(super) fn trim(&mut self) {
-        if self.buffer.is_empty() {
-            self.buffer = BytesMut::new();
-        }
-    }
-
     /// Waits for more bytes. Cancel safe. Memory grows with what has come, never with what a length
     /// field promises.
     pub(super) async fn fill(&mut self, stream: &mut (impl AsyncRead + Unpin)) -> Result<(), PrimaryError> {

@@ -25,8 +25,6 @@ pub(super) struct Client {
     stream: ClientStream,
     pub(super) input: BytesMut,
     pub(super) output: BytesMut,
-    /// A buffer has grown beyond what an idle session keeps.
-    grown: bool,
     /// Until it has logged in: told when we wait for the client.
     pub(super) guest: Option<Arc<Guest>>,
 }
@@ -42,7 +40,7 @@ pub(super) enum End {
 
 impl Client {
     pub(super) fn new(stream: ClientStream) -> Client {
-        Client { stream, input: BytesMut::new(), output: BytesMut::new(), grown: false, guest: None }
+        Client { stream, input: BytesMut::new(), output: BytesMut::new(), guest: None }
     }
 
     pub(super) fn is_encrypted(&self) -> bool {
@@ -58,7 +56,6 @@ impl Client {
     pub(super) async fn fill(&mut self) -> Result<(), End> {
         if self.input.capacity() - self.input.len() < READ / 2 {
             self.input.reserve(READ.max(self.input.len()));
-            self.grown |= self.input.len() > READ;
         }
         match self.stream.read_buf(&mut self.input).await {
             Ok(0) | Err(_) => Err(End::Closed),
@@ -90,19 +87,11 @@ impl Client {
 
     /// Sends everything that was written. Cancel safe.
     pub(super) async fn flush(&mut self) -> Result<(), End> {
-        self.grown |= self.output.len() > READ;
         while self.output.has_remaining() {
             // Takes what was written off the buffer, so a cancelled flush goes on where it was.
             self.stream.write_buf(&mut self.output).await.map_err(|_| End::Closed)?;
         }
         self.stream.flush().await.map_err(|_| End::Closed)
-    }
-
-    /// Gives back what a large message or answer has taken.
-    pub(super) fn trim(&mut self) {
-        if self.grown && self.input.is_empty() && self.output.is_empty() {
-            (self.input, self.output, self.grown) = (BytesMut::new(), BytesMut::new(), false);
-        }
     }
 
     /// Sends a last error and closes. Errors of the connection end it as well, and a client that does

@@ -294,6 +294,8 @@ impl Server {
         let startup = match opening {
             Opening::Cancel { pid, key } => {
                 self.shared.cancels.cancel(&self.shared.target, pid, &key).await;
+                // The client waits for the end, and takes an unordered one of TLS for a failure.
+                Client::new(stream).end(None).await;
                 return None;
             }
             Opening::Startup(startup) => startup,

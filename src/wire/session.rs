@@ -143,14 +143,6 @@ impl Session {
                 self.client.flush().await?;
             }
             let idle = self.is_idle();
-            if idle {
-                // Thousands may stay so for long.
-                self.client.trim();
-                if let Some(upstream) = &mut self.upstream {
-                    upstream.read.trim();
-                    upstream.write.trim();
-                }
-            }
             // The client may send ahead, but not without bound.
             let room = self.takes_input() || self.client.input.len() < OUTPUT_HIGH;
             let client = &mut self.client;
