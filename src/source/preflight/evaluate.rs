@@ -191,6 +191,7 @@ mod tests {
                 connect_timeout: second,
             },
             listen: Listen {
+                unix_socket_permissions: 0o777,
                 address: ([127, 0, 0, 1], 0).into(),
                 unix_socket_dir: None,
                 tls: None,
@@ -214,6 +215,11 @@ mod tests {
             memory: Memory { max_bytes: 1 },
             auth: Auth { method: AuthMethod::Relay, allow_trust: false, users: Vec::new() },
             limits: Limits {
+                max_connections_per_role: None,
+                max_unauthenticated: 1,
+                max_unauthenticated_per_address: 1,
+                max_logins: 1,
+                max_accepts_per_second: 1,
                 max_connections: 1,
                 login_timeout: second,
                 max_message_bytes: 1,
