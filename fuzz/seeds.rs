@@ -67,7 +67,8 @@ fn backend() -> Vec<Vec<u8>> {
 }
 
 fn scram() -> Vec<Vec<u8>> {
-    let input = |choice: u8, first: &[u8], last: &[u8]| [&[choice, first.len() as u8][..], first, last].concat();
+    let input =
+        |choice: u8, first: &[u8], last: &[u8]| [&[choice, first.len() as u8][..], first, last].concat();
     let proof = b"c=biws,r=abcdef,p=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
     let mut inputs = Vec::new();
     for choice in [0, 1, 2, 0x80, 0x81, 0x82] {
@@ -100,7 +101,9 @@ fn pgoutput() -> Vec<Vec<u8>> {
 fn copy() -> Vec<Vec<u8>> {
     let mut inputs = Vec::new();
     for from in 0..60 {
-        for (count, row) in [(0u8, &b"\0\x01\0\0\0\x04\0\0\0\x05"[..]), (1, b"\0\x02\0\0\0\x01t\xff\xff\xff\xff")] {
+        for (count, row) in
+            [(0u8, &b"\0\x01\0\0\0\x04\0\0\0\x05"[..]), (1, b"\0\x02\0\0\0\x01t\xff\xff\xff\xff")]
+        {
             inputs.push([&[from, count, 0x7f][..], row, b"\xff\xff"].concat());
         }
     }
@@ -109,18 +112,51 @@ fn copy() -> Vec<Vec<u8>> {
 
 fn values() -> Vec<Vec<u8>> {
     let texts = [
-        "t", "42", "-1.50", "NaN", "infinity", "2024-02-29", "12:30:00.5+02", "2024-02-29 12:30:00.5", "1 year 2 days",
-        "0 years 0 mons 0 days 1 hours", "{1,2,NULL}", "{{\"a\",b},{c,d}}", "[1,5)", "{[1,2),[4,5)}", "(1,\"a\",)",
-        "00000000-0000-0000-0000-000000000001", "{\"a\": [1, null]}", "127.0.0.1/8", "08:00:2b:01:02:03",
-        "(1,2)", "{1,2,3}", "[(0,0),(1,1)]", "<(0,0),1>", "'a':1A,2 'b'", "'a' & ( 'b' | !'c':A )", "10101", "\\xdead",
-        "$1,234.56", "(0,1)", "0/16B6C50", "one",
+        "t",
+        "42",
+        "-1.50",
+        "NaN",
+        "infinity",
+        "2024-02-29",
+        "12:30:00.5+02",
+        "2024-02-29 12:30:00.5",
+        "1 year 2 days",
+        "0 years 0 mons 0 days 1 hours",
+        "{1,2,NULL}",
+        "{{\"a\",b},{c,d}}",
+        "[1,5)",
+        "{[1,2),[4,5)}",
+        "(1,\"a\",)",
+        "00000000-0000-0000-0000-000000000001",
+        "{\"a\": [1, null]}",
+        "127.0.0.1/8",
+        "08:00:2b:01:02:03",
+        "(1,2)",
+        "{1,2,3}",
+        "[(0,0),(1,1)]",
+        "<(0,0),1>",
+        "'a':1A,2 'b'",
+        "'a' & ( 'b' | !'c':A )",
+        "10101",
+        "\\xdead",
+        "$1,234.56",
+        "(0,1)",
+        "0/16B6C50",
+        "one",
     ];
     let mut inputs = Vec::new();
     for ty in 0..52u8 {
         for text in texts {
             inputs.push([&[ty][..], text.as_bytes()].concat());
         }
-        for bytes in [&[0; 4][..], &[0; 8], &[0; 16], &[0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0x17], &[1; 12], &[0, 1, 0, 0, 0, 0, 0, 0, 0, 1]] {
+        for bytes in [
+            &[0; 4][..],
+            &[0; 8],
+            &[0; 16],
+            &[0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0x17],
+            &[1; 12],
+            &[0, 1, 0, 0, 0, 0, 0, 0, 0, 1],
+        ] {
             inputs.push([&[0x80 | ty][..], bytes].concat());
         }
     }

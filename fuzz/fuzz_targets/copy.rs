@@ -15,7 +15,11 @@ fuzz_target!(|bytes: &[u8]| {
     let chosen: Vec<_> = types.iter().cycle().skip(from).take(usize::from(count) % 8 + 1).cloned().collect();
     let mut rows = RowDecoder::for_copy(&samples::table(&chosen), cut & 0x80 != 0);
     let mut decoder = CopyDecoder::default();
-    for part in [b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0"].map(|header| &header[..]).into_iter().chain(rest.chunks(usize::from(cut).max(1))) {
+    for part in [b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0"]
+        .map(|header| &header[..])
+        .into_iter()
+        .chain(rest.chunks(usize::from(cut).max(1)))
+    {
         let mut seen = 0u64;
         let taken = decoder.tuples(part, |tuple| {
             seen += 1;

@@ -61,7 +61,8 @@ pub mod primary {
         let _ = error.to_string();
         let _ = PrimaryError::Server(Box::new(error)).kind();
         let mut fields = message::Fields(&message.body);
-        while fields.i16().is_ok() && fields.text().is_ok() && fields.i32().is_ok() && fields.bytes(1).is_ok() {
+        while fields.i16().is_ok() && fields.text().is_ok() && fields.i32().is_ok() && fields.bytes(1).is_ok()
+        {
         }
     }
 
@@ -140,7 +141,8 @@ pub mod wire {
             _ => first.to_vec(),
         };
         // A server may ask for so much work that it is not worth a fuzzer's time; the library bounds it.
-        let costly = server_first.windows(2).any(|w| w == b"i=") && server_first.len() > 6 && choice & 0x80 == 0;
+        let costly =
+            server_first.windows(2).any(|w| w == b"i=") && server_first.len() > 6 && choice & 0x80 == 0;
         if !costly && client.update(&server_first).is_ok() {
             assert!(client.finish(last).is_err(), "the server does not know the password either");
         }

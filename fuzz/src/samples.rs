@@ -1,6 +1,6 @@
 //! Types and tables for the targets that need some.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use crate::types::{
     AttNum, Collation, ColumnSchema, PgType, ReplicaIdentity, TableOid, TableSchema, TypeKind, TypeOid,
@@ -11,12 +11,58 @@ fn made(kind: TypeKind) -> Arc<PgType> {
 }
 
 /// One type of each kind, and some of several.
-pub fn types() -> Vec<Arc<PgType>> {
+pub fn types() -> &'static [Arc<PgType>] {
+    static TYPES: LazyLock<Vec<Arc<PgType>>> = LazyLock::new(make_types);
+    &TYPES
+}
+
+fn make_types() -> Vec<Arc<PgType>> {
     use TypeKind::*;
     let plain = [
-        Bool, Char, Int2, Int4, Int8, Oid, Xid, Cid, Xid8, Tid, PgLsn, Float4, Float8, Numeric, Money, Text,
-        BpChar, Bytea, Date, Time, TimeTz, Timestamp, TimestampTz, Interval, Uuid, Json, Jsonb, Xml, Inet, Cidr,
-        MacAddr, MacAddr8, Bit, VarBit, Point, Line, Lseg, Box, Path, Polygon, Circle, TsVector, TsQuery, Opaque,
+        Bool,
+        Char,
+        Int2,
+        Int4,
+        Int8,
+        Oid,
+        Xid,
+        Cid,
+        Xid8,
+        Tid,
+        PgLsn,
+        Float4,
+        Float8,
+        Numeric,
+        Money,
+        Text,
+        BpChar,
+        Bytea,
+        Date,
+        Time,
+        TimeTz,
+        Timestamp,
+        TimestampTz,
+        Interval,
+        Uuid,
+        Json,
+        Jsonb,
+        Xml,
+        Inet,
+        Cidr,
+        MacAddr,
+        MacAddr8,
+        Bit,
+        VarBit,
+        Point,
+        Line,
+        Lseg,
+        Box,
+        Path,
+        Polygon,
+        Circle,
+        TsVector,
+        TsQuery,
+        Opaque,
     ];
     let mut all: Vec<Arc<PgType>> = plain.into_iter().map(made).collect();
     let array = |element: Arc<PgType>| made(Array { element, delimiter: b',' });
