@@ -2,8 +2,8 @@
 //! where the engine can give them, from the primary everywhere else.
 //!
 //! ```text
-//! listener ─> startup ─> auth ─> session ┬─> simple, extended ─> local   (memory)
-//!                                        └─> relay ─> upstream           (the primary, as the client)
+//! port ─> listener ─> opening ─> auth ─> session ┬─> simple, extended ─> local   (memory)
+//!                                                └─> relay ─> upstream           (the primary, as the client)
 //! ```
 
 #![cfg_attr(
@@ -15,21 +15,27 @@ mod auth;
 mod backend;
 mod cancel;
 mod client;
+mod end_point;
 mod error;
 mod execute;
 mod extended;
 mod facts;
 mod frame;
 mod listener;
+mod lobby;
 mod local;
+mod opening;
 mod policy;
+mod port;
 mod relay;
 mod scram;
+mod seats;
 mod session;
 mod simple;
 mod startup;
 mod statement;
 mod stream;
+mod tls;
 mod upstream;
 
 use std::{sync::Arc, time::Duration};
@@ -37,7 +43,8 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::Semaphore;
 
 pub use error::ListenError;
-pub use listener::{Listener, bind, serve};
+pub use listener::serve;
+pub use port::{Listener, bind};
 
 use crate::{
     config::Config,
