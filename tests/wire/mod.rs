@@ -6,6 +6,7 @@ mod differential;
 mod login;
 mod raw;
 mod sessions;
+mod side_by_side;
 
 use crate::support::{client, mirror::Mirror, postgres::Database};
 
