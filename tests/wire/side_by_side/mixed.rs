@@ -166,5 +166,24 @@ pub(super) fn sessions() -> Vec<Session> {
                 vec![bind("", "s", &[], &[]), execute("", 0), sync()],
             ]),
         ),
+        any(
+            "parsed in a transaction, used under another path",
+            chain([
+                q(["begin"]),
+                vec![
+                    parse("s", "select * from cached order by id limit 1", &[]),
+                    bind("", "s", &[], &[]),
+                    describe('P', ""),
+                    execute("", 0),
+                    sync(),
+                ],
+                q(["commit"]),
+                vec![bind("", "s", &[], &[]), execute("", 0), sync()],
+                q(["set search_path = other"]),
+                vec![bind("", "s", &[], &[]), execute("", 0), sync()],
+                q(["reset search_path"]),
+                vec![bind("", "s", &[], &[]), execute("", 0), sync()],
+            ]),
+        ),
     ]
 }
