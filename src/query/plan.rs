@@ -74,7 +74,8 @@ impl Plan {
             .iter()
             .enumerate()
             .map(|(i, scalar)| match declared.get(i) {
-                Some(oid) if oid.0 != 0 => *oid,
+                // `unknown` is as good as nothing declared.
+                Some(oid) if !matches!(oid.0, 0 | 705) => *oid,
                 _ => scalar.pg_type().oid,
             })
             .collect();

@@ -11,7 +11,7 @@ use super::{
     frame::{Bind, Frame, Object, expand_formats},
     policy::{self, ByName},
     session::{DropsStatements, Mode, Segment, Session},
-    statement::{Planned as Kept, Portal, PortalState, Select, What},
+    statement::{Planned as Kept, Portal, PortalState, Select, What, plan_description},
     upstream::Expect,
 };
 use crate::{
@@ -145,7 +145,17 @@ impl Session {
     }
 
     pub(super) async fn on_bind(&mut self, frame: Frame) -> Result<(), End> {
-        let Ok(bind) = frame.bind() else { return self.malformed(frame).await };
+        let Ok(bind) = frame.bind() else {
+            // The primary looks for the statement first.
+            let name = frame.bound_statement().map(Bytes::copy_from_slice).unwrap_or_default();
+            if self.is_gone(&name) {
+                return self.fail(Problem::NoStatement(text(&name)));
+            }
+            if self.named_upstream(&frame, &name, Reason::Unsupported).await? {
+                self.forward(&frame, Expect::Bind);
+            }
+            return Ok(());
+        };
         let portal = Bytes::copy_from_slice(bind.portal);
         let name = Bytes::copy_from_slice(bind.statement);
         let taken = !portal.is_empty() && self.portals.contains_key(&portal);
@@ -275,7 +285,7 @@ impl Session {
                 None
             }
             Ok(Use::Plan(plan)) => {
-                told = description(&plan);
+                told = plan_description(&plan);
                 None
             }
             Ok(Use::Primary(reason)) => Some(reason),
@@ -342,6 +352,9 @@ impl Session {
     }
 
     pub(super) async fn on_sync(&mut self, frame: &Frame) -> Result<(), End> {
+        if std::mem::take(&mut self.owes_sync) && !self.turn_over(Reason::Transaction, false).await? {
+            return Ok(());
+        }
         if self.segment.mode == Mode::Upstream {
             self.forward(frame, Expect::Sync);
             return Ok(());
@@ -407,16 +420,20 @@ impl Session {
         }
         let planned = self.plan(&select.statement, &select.types).await?;
         let facts_version = self.facts.version;
+        if let Planned::Local(plan) = &planned
+            && !self.gives_the_same(name, plan).await
+        {
+            // Where that is so at the primary too, it has the error for it.
+            return Ok(Use::Primary(Reason::Loading));
+        }
         let Some(prepared) = self.statements.get_mut(name) else {
             return Ok(Use::Primary(Reason::Unsupported));
         };
-        let same = |plan: &Plan| prepared.described.as_ref().is_none_or(|told| *told == description(plan));
         match planned {
-            Planned::Local(plan) if same(&plan) => {
+            Planned::Local(plan) => {
                 prepared.what = What::Select(select, Some(Kept { plan: Arc::clone(&plan), facts_version }));
                 Ok(Use::Plan(plan))
             }
-            Planned::Local(_) => Ok(Use::Primary(Reason::Loading)),
             Planned::Primary(reason) => {
                 self.may_forward(&select.statement, reason)?;
                 self.note_forwarded(&select.statement);
@@ -424,14 +441,28 @@ impl Session {
             }
         }
     }
-}
 
-/// ParameterDescription and RowDescription of a plan, as Describe of its statement has them.
-fn description(plan: &Plan) -> BytesMut {
-    let mut out = BytesMut::new();
-    backend::parameter_description(&mut out, plan.param_types().iter().map(|oid| oid.0));
-    backend::row_description(&mut out, plan.columns(), &[]);
-    out
+    /// Whether a plan gives what its statement gave when it was parsed: clients need not ask again, and
+    /// for PostgreSQL a changed result is an error (`RevalidateCachedQuery`).
+    async fn gives_the_same(&mut self, name: &[u8], plan: &Plan) -> bool {
+        let there = self.primary_has(name);
+        let Some(prepared) = self.statements.get_mut(name) else { return false };
+        if let Some(given) = prepared.given() {
+            return given == plan_description(plan);
+        }
+        // It was parsed at the primary, and only a portal of it was described, if anything.
+        let Some(upstream) = self.upstream.as_mut().filter(|_| there) else { return true };
+        match upstream.describe(name, &mut self.client.output).await {
+            Ok(described) => {
+                prepared.described = described;
+                prepared.given().is_some_and(|given| given == plan_description(plan))
+            }
+            Err(error) => {
+                self.lose(&error);
+                false
+            }
+        }
+    }
 }
 
 /// Names that [`Session::show`] answers.

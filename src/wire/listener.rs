@@ -375,6 +375,7 @@ impl Server {
             held: None,
             last_route: None,
             pristine: true,
+            owes_sync: false,
             drops_statements: None,
         };
         // Read now, so that the session can answer from memory from its first statement on, whatever

@@ -9,8 +9,8 @@ use super::{
     client::{End, OUTPUT_HIGH},
     error::{Problem, WRITE_HINT},
     session::{DropsStatements, Mode, Segment, Session},
-    statement::{PortalState, Prepared},
-    upstream::{Expect, FLUSH, SYNC, Upstream, describe_statement, is_fatal},
+    statement::PortalState,
+    upstream::{Expect, FLUSH, PARSE_COMPLETE, SYNC, Upstream, describe_statement, is_fatal},
 };
 use crate::{
     config::Forwarding,
@@ -104,12 +104,14 @@ impl Session {
         if self.primary_has(name) {
             return Ok(true);
         }
-        let Some(Prepared { id, frame, described, .. }) = self.statements.get(name).cloned() else {
-            return Ok(true);
+        let Some(prepared) = self.statements.get(name) else { return Ok(true) };
+        let (id, frame, given) = (prepared.id, prepared.frame.clone(), prepared.given());
+        // What it gives now must be what it gave when the client's Parse was answered.
+        let (message, last) = match &given {
+            Some(_) => ([&frame.bytes[..], &describe_statement(name)].concat(), b'T'),
+            None => (frame.bytes.to_vec(), b'1'),
         };
-        if self.give(&frame.bytes, b'1').await?.is_none() {
-            return Ok(false);
-        }
+        let Some(answer) = self.give(&message, last).await? else { return Ok(false) };
         match self.statements.get_mut(name) {
             _ if name.is_empty() => {
                 if let Some(upstream) = &mut self.upstream {
@@ -119,12 +121,11 @@ impl Session {
             Some(prepared) => prepared.upstream = true,
             None => {}
         }
-        if let Some(told) = described {
-            let Some(now) = self.give(&describe_statement(name), b'T').await? else { return Ok(false) };
-            if now != told {
-                self.fail(Problem::PlanChanged)?;
-                return Ok(false);
-            }
+        if let Some(given) = given
+            && answer.strip_prefix(PARSE_COMPLETE) != Some(&given[..])
+        {
+            self.fail(Problem::PlanChanged)?;
+            return Ok(false);
         }
         Ok(true)
     }

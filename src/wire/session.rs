@@ -46,6 +46,9 @@ pub(super) struct Session {
     pub(super) last_route: Option<Route>,
     /// Nothing was forwarded that could have left a trace in the primary's session.
     pub(super) pristine: bool,
+    /// A Query came before the Sync of earlier messages: from PostgreSQL 18 on, the implicit transaction
+    /// of both goes on to that Sync, which is the primary's then.
+    pub(super) owes_sync: bool,
     /// Prepared statements may be gone when the running statement is done.
     pub(super) drops_statements: Option<DropsStatements>,
 }

@@ -30,6 +30,7 @@ impl Session {
                     policy::check(&self.shared.config.fallthrough, statement, Reason::Transaction, false);
                 checked.map_err(End::Fatal)?;
             }
+            self.owes_sync = true;
             return self.forward_query(&frame, &statements).await;
         }
         self.portals.clear();

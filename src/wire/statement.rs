@@ -2,9 +2,9 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
-use super::{frame::Frame, local::Rows};
+use super::{backend, frame::Frame, local::Rows};
 use crate::{
     query::{Plan, Reason, Statement},
     types::TypeOid,
@@ -22,6 +22,25 @@ pub(super) struct Prepared {
     pub(super) upstream: bool,
     /// ParameterDescription and RowDescription as the client was told them.
     pub(super) described: Option<Bytes>,
+}
+
+impl Prepared {
+    /// ParameterDescription and RowDescription as they were when it was parsed; `None` where only the
+    /// primary knows.
+    pub(super) fn given(&self) -> Option<Bytes> {
+        self.described.clone().or_else(|| match &self.what {
+            What::Select(_, Some(planned)) => Some(plan_description(&planned.plan).freeze()),
+            _ => None,
+        })
+    }
+}
+
+/// ParameterDescription and RowDescription of a plan, as Describe of its statement has them.
+pub(super) fn plan_description(plan: &Plan) -> BytesMut {
+    let mut out = BytesMut::new();
+    backend::parameter_description(&mut out, plan.param_types().iter().map(|oid| oid.0));
+    backend::row_description(&mut out, plan.columns(), &[]);
+    out
 }
 
 #[derive(Clone, Debug)]

@@ -9,6 +9,7 @@ mod hostile;
 mod login;
 mod raw;
 mod sessions;
+mod side_by_side;
 
 use crate::support::{client, mirror::Mirror, postgres::Database};
 
