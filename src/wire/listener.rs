@@ -24,6 +24,7 @@ use tokio_rustls::rustls::ServerConfig;
 
 use super::{
     Shared, auth, backend,
+    block::Block,
     client::{Client, End},
     error::{ListenError, Problem},
     facts::Facts,
@@ -325,6 +326,7 @@ impl Server {
             expect: std::collections::VecDeque::new(),
             held: None,
             last_route: None,
+            block: Block::default(),
             pristine: true,
             drops_statements: None,
         };

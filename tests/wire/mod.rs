@@ -2,10 +2,13 @@
 
 mod abuse;
 mod clients;
+mod copy;
+mod cursors;
 mod differential;
 mod login;
 mod raw;
 mod sessions;
+mod transactions;
 
 use crate::support::{client, mirror::Mirror, postgres::Database};
 
