@@ -243,6 +243,7 @@ impl Session {
             return Ok(Ran::Failed(problem));
         }
         let sink = (!fetch.moves).then(|| binary.clone());
+        let mark = self.client.output.len();
         if formats.is_none() && !fetch.moves {
             backend::row_description(&mut self.client.output, plan.columns(), &binary);
         }
@@ -253,7 +254,13 @@ impl Session {
                 self.answered(plan.route(), count);
                 Ok(Ran::Done)
             }
-            Err(Failed::Problem(problem)) => Ok(Ran::Failed(problem)),
+            Err(Failed::Problem(problem)) => {
+                if problem == Problem::ForwardOnly {
+                    // PostgreSQL finds it before it describes the rows, and before there is any.
+                    self.client.output.truncate(mark);
+                }
+                Ok(Ran::Failed(problem))
+            }
             Err(Failed::End(end)) => Err(end),
         }
     }

@@ -86,7 +86,8 @@ impl Session {
             let here = match &what {
                 What::Command(command) => {
                     let command = command.statement.command.as_ref();
-                    self.answers_views() || command.is_some_and(|command| self.takes(command))
+                    let local = self.segment.mode == Mode::Local;
+                    self.answers_views() || (local && command.is_some_and(|command| self.takes(command)))
                 }
                 _ => self.answers_views(),
             };

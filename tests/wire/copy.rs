@@ -144,7 +144,7 @@ async fn privileges() {
             &ports.primary,
             &format!(
                 "grant select on cached to {role}; alter table cached enable row level security;
-                 create policy some on cached using (id < 3)"
+                 create policy few on cached using (id < 3)"
             ),
         )
         .await;

@@ -227,11 +227,11 @@ async fn extended_protocol() {
             ],
         ),
         (
-            "one pipeline with a write",
+            "one pipeline with the primary",
             [
                 vec![query("begin"), query(&format!("declare c cursor for {TEN}"))],
                 ext("fetch 2 from c", &[]),
-                ext("insert into bare values (4, 'x')", &[]),
+                ext("select name from plain where id = 4", &[]),
                 ext("fetch 2 from c", &[]),
                 vec![sync(), query("fetch 1 from c"), query("rollback")],
             ]
@@ -268,13 +268,15 @@ async fn they_come_from_memory() {
         let client = ports.client().await;
         run(&client, "begin").await;
         run(&client, "declare c no scroll cursor for select id, name from cached order by id").await;
-        assert_eq!(value(&client, "fetch 3 from c").await, "1");
+        assert_eq!(value(&client, "fetch absolute 1 from c").await, "1");
+        run(&client, "move 2 in c").await;
         assert!(!route(&client).await.starts_with("primary"));
         // Another session's commit is not in it.
         run(&ports.primary, "update cached set name = 'later' where id = 4").await;
         ports.mirror.catch_up(&ports.primary).await;
         assert_eq!(value(&client, "select name from cached where id = 4").await, "later");
         run(&client, "delete from plain").await;
+        assert_eq!(route(&client).await, "primary:transaction");
         let rows = client.simple_query("fetch 1 from c").await.unwrap();
         let row = rows.iter().find_map(|m| match m {
             tokio_postgres::SimpleQueryMessage::Row(row) => Some(row),
