@@ -111,7 +111,7 @@ impl Plan {
         self.catalog_version
     }
 
-    /// The table that is read; `None` for one of our own views.
+    /// The (first) table that is read; `None` for one of our own views.
     pub fn table(&self) -> Option<TableOid> {
         self.bound.virtual_table.is_none().then_some(self.bound.schema.oid)
     }
@@ -124,7 +124,7 @@ impl Plan {
     /// Whether PostgreSQL's plan could be read backward: a scan or a sort can, an aggregate cannot
     /// (`ExecSupportsBackwardScan`).
     pub fn scrolls(&self) -> bool {
-        self.bound.aggregates.is_empty()
+        self.bound.aggregates.is_empty() && self.bound.subqueries.is_empty()
     }
 
     /// Whether results in these formats (per column: false text, true binary; missing ones text) come

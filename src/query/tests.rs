@@ -402,6 +402,18 @@ fn answers() {
         ("select sum(id) from users where id > 9", &[], Ok(&["Null"])),
         ("select max(id) from users limit 0", &[], Ok(&[])),
         ("select 'x' from users where id = 1", &[], Ok(&["x"])),
+        (
+            "select (select sum(id) from users), (select count(*) from users where not active)",
+            &[],
+            Ok(&["6"]),
+        ),
+        ("select ((select max(id) from users where id < $1)) x", &[Some("3")], Ok(&["2"])),
+        ("select (select id from users)", &[], Err(Reason::Unsupported)),
+        ("select (select sum(id) from users limit 0)", &[], Err(Reason::Unsupported)),
+        ("select (select sum(id) from users), 1", &[], Err(Reason::Unsupported)),
+        ("select (select sum(id) from users) where false", &[], Err(Reason::Unsupported)),
+        ("select (select sum(x.id) from users)", &[], Err(Reason::Column)),
+        ("select (select sum(id) from loading)", &[], Err(Reason::Loading)),
     ] {
         let rows = fixture.answer(sql, params);
         let rows = rows.as_ref().map(|r| r.iter().map(String::as_str).collect::<Vec<_>>());

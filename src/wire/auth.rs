@@ -9,7 +9,7 @@ use super::{
     client::{Client, End},
     error::Problem,
     frame::{Fields, Frame},
-    scram::{Exchange, Verifier},
+    scram::{Binding, Exchange, Failed, Verifier},
     startup::Startup,
 };
 use crate::{
@@ -21,6 +21,7 @@ use crate::{
 const MAX_PASSWORD: u32 = 65_535 + 4;
 const MAX_SASL: u32 = 1024 + 4;
 const SCRAM_SHA_256: &[u8] = b"SCRAM-SHA-256";
+const SCRAM_SHA_256_PLUS: &[u8] = b"SCRAM-SHA-256-PLUS";
 
 /// What [`Connection::login`] keeps of the parameters that the primary reports.
 const REPORTED: [&str; 15] = [
@@ -113,34 +114,57 @@ pub(super) fn refusal(error: &PrimaryError) -> Problem {
     }
 }
 
-/// Our own check of a password.
+/// Our own check of a password, bound to our certificate where the client can.
 async fn scram(client: &mut Client, user: &str, password: Option<&str>) -> Result<(), End> {
-    let failed = || End::Fatal(Problem::Password { user: user.into() });
+    let failed = |failed| {
+        End::Fatal(match failed {
+            Failed::Proof => Problem::Password { user: user.into() },
+            Failed::Malformed(detail) => Problem::Scram { detail },
+            Failed::Downgraded => Problem::Downgraded,
+            Failed::Unbound => Problem::Unbound,
+        })
+    };
     // Somebody unknown costs the same and fails at the same step.
     let known = password.is_some();
     let password = password.map_or_else(|| format!("{:x}", rand::random::<u128>()), str::to_owned);
     let verifier = tokio::task::spawn_blocking(move || Verifier::of_password(&password)).await;
-    let verifier = verifier.ok().flatten().ok_or_else(failed)?;
-    backend::authentication(&mut client.output, 10, b"SCRAM-SHA-256\0\0");
+    let verifier = verifier.ok().flatten().ok_or_else(|| failed(Failed::Proof))?;
+    let end_point = client.end_point().map(<[u8]>::to_vec);
+    backend::authentication(&mut client.output, 10, mechanisms(end_point.is_some()));
     client.flush().await?;
     let first = credential(client, MAX_SASL).await?;
     let mut fields = Fields(first.body());
     let malformed = |_| End::Fatal(Problem::Protocol("malformed SASL message".into()));
     let mechanism = fields.string().map_err(malformed)?;
     let length = fields.i32().map_err(malformed)?;
-    if mechanism != SCRAM_SHA_256 || usize::try_from(length).ok() != Some(fields.0.len()) {
+    let binding = match (mechanism, &end_point) {
+        (SCRAM_SHA_256_PLUS, Some(hash)) => Some(Binding::Chosen(hash)),
+        (SCRAM_SHA_256, Some(_)) => Some(Binding::Offered),
+        (SCRAM_SHA_256, None) => Some(Binding::Impossible),
+        _ => None,
+    };
+    let length_fits = usize::try_from(length).ok() == Some(fields.0.len());
+    let Some(binding) = binding.filter(|_| length_fits) else {
         return Err(End::Fatal(Problem::Protocol("client selected an invalid SASL mechanism".into())));
-    }
-    let exchange = Exchange::begin(verifier, fields.0).map_err(|_| failed())?;
+    };
+    let exchange = Exchange::begin(verifier, fields.0, binding).map_err(failed)?;
     backend::authentication(&mut client.output, 11, exchange.server_first().as_bytes());
     client.flush().await?;
     let last = credential(client, MAX_SASL).await?;
-    let proof = exchange.finish(last.body()).map_err(|_| failed())?;
+    let proof = exchange.finish(last.body()).map_err(failed)?;
     if !known {
-        return Err(failed());
+        return Err(failed(Failed::Proof));
     }
     backend::authentication(&mut client.output, 12, proof.as_bytes());
     Ok(())
+}
+
+/// What AuthenticationSASL offers.
+fn mechanisms(can_bind: bool) -> &'static [u8] {
+    match can_bind {
+        true => b"SCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0",
+        false => b"SCRAM-SHA-256\0\0",
+    }
 }
 
 /// A password or SASL message.

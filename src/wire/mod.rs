@@ -2,11 +2,11 @@
 //! where the engine can give them, from the primary everywhere else.
 //!
 //! ```text
-//! listener ─> startup ─> auth ─> session ┬─> simple, extended ┬─> local             (memory)
-//!                                        │                    └─> command ┬─> block (transactions)
-//!                                        │                                ├─> cursors
-//!                                        │                                └─> copy  (TO STDOUT)
-//!                                        └─> relay ─> upstream   (the primary, as the client)
+//! port ─> listener ─> opening ─> auth ─> session ┬─> simple, extended ┬─> local             (memory)
+//!                                                │                    └─> command ┬─> block (transactions)
+//!                                                │                                ├─> cursors
+//!                                                │                                └─> copy  (TO STDOUT)
+//!                                                └─> relay ─> upstream   (the primary, as the client)
 //! ```
 //!
 //! A transaction begins here, and at the primary when the first statement needs it: see `block`.
@@ -24,21 +24,27 @@ mod client;
 mod command;
 mod copy;
 mod cursors;
+mod end_point;
 mod error;
 mod execute;
 mod extended;
 mod facts;
 mod frame;
 mod listener;
+mod lobby;
 mod local;
+mod opening;
 mod policy;
+mod port;
 mod relay;
 mod scram;
+mod seats;
 mod session;
 mod simple;
 mod startup;
 mod statement;
 mod stream;
+mod tls;
 mod upstream;
 
 use std::{sync::Arc, time::Duration};
@@ -46,7 +52,8 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::Semaphore;
 
 pub use error::ListenError;
-pub use listener::{Listener, bind, serve};
+pub use listener::serve;
+pub use port::{Listener, bind};
 
 use crate::{
     config::Config,
