@@ -63,11 +63,12 @@ pub struct Fetch {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     Forward(i64),
+    Backward(i64),
     Absolute(i64),
     Relative(i64),
 }
 
-/// As many rows as there are, as a count of [`Step::Forward`]; the negative for backward.
+/// As many rows as there are, as a count of [`Step::Forward`] and [`Step::Backward`].
 pub const ALL: i64 = i64::MAX;
 
 /// COPY .. TO STDOUT.
@@ -231,13 +232,13 @@ fn fetch(words: &mut Words<'_, '_>, moves: bool) -> Option<Command> {
             let word = if is_step { words.word()? } else { String::new() };
             match word.as_str() {
                 "next" => Step::Forward(1),
-                "prior" => Step::Forward(-1),
+                "prior" => Step::Backward(1),
                 "first" => Step::Absolute(1),
                 "last" => Step::Absolute(-1),
                 "absolute" => Step::Absolute(words.signed()??),
                 "relative" => Step::Relative(words.signed()??),
                 "forward" => Step::Forward(words.count()?),
-                "backward" => Step::Forward(-words.count()?),
+                "backward" => Step::Backward(words.count()?),
                 "all" => Step::Forward(ALL),
                 _ => Step::Forward(1),
             }
@@ -662,12 +663,12 @@ mod tests {
 
     #[test]
     fn cursors() {
-        use Step::{Absolute, Forward, Relative};
+        use Step::{Absolute, Backward, Forward, Relative};
         for (sql, expected) in [
             ("fetch c", Some(Forward(1))),
             ("fetch from c", Some(Forward(1))),
             ("fetch next c", Some(Forward(1))),
-            ("fetch prior in c", Some(Forward(-1))),
+            ("fetch prior in c", Some(Backward(1))),
             ("fetch first from c", Some(Absolute(1))),
             ("fetch last from c", Some(Absolute(-1))),
             ("fetch absolute -3 from c", Some(Absolute(-3))),
@@ -678,9 +679,9 @@ mod tests {
             ("fetch forward from c", Some(Forward(1))),
             ("fetch forward 5 c", Some(Forward(5))),
             ("fetch forward all c", Some(Forward(ALL))),
-            ("fetch backward all in c", Some(Forward(-ALL))),
-            ("fetch backward 2 in c", Some(Forward(-2))),
-            ("fetch backward c", Some(Forward(-1))),
+            ("fetch backward all in c", Some(Backward(ALL))),
+            ("fetch backward -2 in c", Some(Backward(-2))),
+            ("fetch backward c", Some(Backward(1))),
             ("fetch absolute c", None),
             ("fetch next 1 from c", None),
             ("fetch 99999999999 from c", None),

@@ -242,9 +242,11 @@ impl Session {
             },
         };
         self.block.pinned |= !is_plain;
-        // The transactions that such a text ends are not ours to count.
+        // A text that is not understood may end the transaction and begin another.
+        let ends = ["commit", "rollback", "abort", "end", "prepare"];
         if matches!(statement.kind, StatementKind::Unknown | StatementKind::Transaction)
             && statement.command.is_none()
+            && text.split(|c: char| !c.is_ascii_alphanumeric()).any(|word| ends.contains(&word))
         {
             self.portals.clear();
         }

@@ -96,9 +96,12 @@ impl Session {
         if !self.takes(&what) {
             return Ok(Ran::Primary(Reason::Transaction));
         }
-        self.cancel.slot.begin_local();
+        let local = self.segment.mode == Mode::Local;
+        if local {
+            self.cancel.slot.begin_local();
+        }
         let ran = self.run_here(command, &what, bind).await;
-        if self.segment.mode == Mode::Local {
+        if local {
             self.cancel.slot.end();
         }
         ran
@@ -348,7 +351,7 @@ impl Session {
 /// The most rows that a step gives.
 fn most(step: Step) -> u64 {
     match step {
-        Step::Forward(count) => count.unsigned_abs().max(1),
+        Step::Forward(count) | Step::Backward(count) => count.unsigned_abs().max(1),
         Step::Absolute(_) | Step::Relative(_) => 1,
     }
 }

@@ -99,6 +99,7 @@ impl Session {
     async fn step(&mut self, cursor: &mut SqlCursor, step: Step, sink: Sink) -> Result<u64, Failed> {
         let (mut forward, mut count) = match step {
             Step::Forward(count) => (count >= 0, count.unsigned_abs()),
+            Step::Backward(count) => (count < 0, count.unsigned_abs()),
             Step::Absolute(0) => {
                 rewind(cursor)?;
                 return self.run_cursor(cursor, true, 0, sink).await;

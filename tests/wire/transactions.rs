@@ -6,7 +6,7 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 use super::{
     Ports,
     differential::{compare, same_settings},
-    raw::{RawClient, bind, close, describe, execute, parse, query, sync},
+    raw::{RawClient, bind, close, describe, execute, message, parse, query, sync},
     route,
 };
 use crate::support::{
@@ -93,6 +93,27 @@ async fn simple_protocol() {
                 q("begin|select id from cached where id = 1|lock table cached in share mode|\
                    select id from cached where id = 1|commit"),
             ),
+            (
+                "temporary tables",
+                q("begin|select id from cached where id = 1|create temp table cached as select 7 as id on commit drop|\
+                   select id + 0 from cached|commit|select id from cached where id = 7|\
+                   create temp table mine (a int)|begin|insert into mine values (1)|select a + 0 from mine|rollback|\
+                   select a + 0 from mine|drop table mine"),
+            ),
+            ("do", q("begin|select id from cached where id = 1|do $$ begin raise notice 'hi'; end $$|commit")),
+            (
+                "copy in",
+                vec![
+                    query("begin"),
+                    query("select id from cached where id = 1"),
+                    query("copy bare from stdin"),
+                    message('d', b"1\tx\n"),
+                    message('c', b""),
+                    query("select count(*) from bare where id = 1"),
+                    query("rollback"),
+                ],
+            ),
+            ("function call", q("begin|select set_config('search_path', 'other', true)|select name from cached|rollback")),
             ("discard", q("begin|select id from cached where id = 1|discard all|rollback")),
             ("two-phase is off", q("prepare transaction 'x'|begin|prepare transaction 'x'|select 1")),
         ],
@@ -349,85 +370,88 @@ async fn time_limits_are_kept() {
 /// Statements at random, here and there.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn statements_at_random() {
-    let database = newest().database().await;
-    let ports = Ports::start_writing(&database).await;
-    let (mut here, mut there) = ports.raw().await;
-    same_settings(&mut here, &mut there).await;
-    // Both write to one table, and look at their own rows.
-    here.execute("set application_name = 'here'").await;
-    there.execute("set application_name = 'there'").await;
-    let seed = 20_240_602;
-    let mut random = StdRng::seed_from_u64(seed);
-    let statements = [
-        "begin",
-        "begin",
-        "start transaction read only",
-        "begin isolation level repeatable read",
-        "commit",
-        "commit",
-        "rollback",
-        "commit and chain",
-        "rollback and chain",
-        "savepoint a",
-        "savepoint b",
-        "rollback to a",
-        "release b",
-        "select 1/0",
-        "nonsense",
-        ONE,
-        ONE,
-        "select count(*) from cached",
-        "select name from plain where id = 1",
-        "insert into bare values (1, current_setting('application_name'))",
-        "select count(*) from bare where name = current_setting('application_name')",
-        "declare c cursor for select id from cached order by id",
-        "declare c no scroll cursor for select id, name from cached order by id",
-        "declare d scroll cursor for select id from cached where id < 10 order by id",
-        "declare d cursor for select id from plain order by id",
-        "fetch 3 from c",
-        "fetch 3 from d",
-        "fetch backward 2 from d",
-        "fetch last from d",
-        "fetch relative 2 from d",
-        "fetch absolute 4 from d",
-        "move 2 in c",
-        "move 2 in d",
-        "close c",
-        "close d",
-        "close all",
-        "copy (select id from cached where id < 4 order by id) to stdout",
-        "set transaction isolation level serializable",
-        "",
-    ];
-    for round in 0..400 {
-        let mut script = Vec::new();
-        for _ in 0..random.random_range(1..12) {
-            let sql = statements[random.random_range(0..statements.len())];
-            let extended = random.random_range(0..4) == 0;
-            match extended {
-                true => {
-                    script.extend([
-                        parse("", sql, &[]),
-                        bind("", "", &[], &[]),
-                        describe('P', ""),
-                        execute("", 0),
-                    ]);
-                    if random.random_bool(0.7) {
+    on_each_version(async |database| {
+        let ports = Ports::start_writing(&database).await;
+        let (mut here, mut there) = ports.raw().await;
+        same_settings(&mut here, &mut there).await;
+        // Both write to one table, and look at their own rows.
+        here.execute("set application_name = 'here'").await;
+        there.execute("set application_name = 'there'").await;
+        let seed = 20_240_602;
+        let mut random = StdRng::seed_from_u64(seed);
+        let statements = [
+            "begin",
+            "begin",
+            "start transaction read only",
+            "begin isolation level repeatable read",
+            "commit",
+            "commit",
+            "rollback",
+            "commit and chain",
+            "rollback and chain",
+            "savepoint a",
+            "savepoint b",
+            "rollback to a",
+            "release b",
+            "select 1/0",
+            "nonsense",
+            ONE,
+            ONE,
+            "select count(*) from cached",
+            "select name from plain where id = 1",
+            "insert into bare values (1, current_setting('application_name'))",
+            "select count(*) from bare where name = current_setting('application_name')",
+            "declare c cursor for select id from cached order by id",
+            "declare c no scroll cursor for select id, name from cached order by id",
+            "declare d scroll cursor for select id from cached where id < 10 order by id",
+            "declare d cursor for select id from plain order by id",
+            "fetch 3 from c",
+            "fetch 3 from d",
+            "fetch backward 2 from d",
+            "fetch last from d",
+            "fetch relative 2 from d",
+            "fetch absolute 4 from d",
+            "move 2 in c",
+            "move 2 in d",
+            "close c",
+            "close d",
+            "close all",
+            "copy (select id from cached where id < 4 order by id) to stdout",
+            "set transaction isolation level serializable",
+            "",
+        ];
+        for round in 0..200 {
+            let mut script = Vec::new();
+            for _ in 0..random.random_range(1..12) {
+                let sql = statements[random.random_range(0..statements.len())];
+                let extended = random.random_range(0..4) == 0;
+                match extended {
+                    true => {
+                        script.extend([
+                            parse("", sql, &[]),
+                            bind("", "", &[], &[]),
+                            describe('P', ""),
+                            execute("", 0),
+                        ]);
+                        if random.random_bool(0.7) {
+                            script.push(sync());
+                        }
+                    }
+                    false => {
+                        // A Query in the middle of an extended sequence is PostgreSQL's to sort out.
                         script.push(sync());
+                        script.push(query(sql));
                     }
                 }
-                false => {
-                    // A Query in the middle of an extended sequence is PostgreSQL's to sort out.
-                    script.push(sync());
-                    script.push(query(sql));
-                }
             }
+            script.push(sync());
+            let shown: Vec<String> = script.iter().map(|m| m.escape_ascii().to_string()).collect();
+            compare(&mut here, &mut there, &format!("round {round} of seed {seed}: {shown:#?}"), &script)
+                .await;
         }
-        script.push(sync());
-        let shown: Vec<String> = script.iter().map(|m| m.escape_ascii().to_string()).collect();
-        compare(&mut here, &mut there, &format!("round {round} of seed {seed}: {shown:#?}"), &script).await;
-    }
-    ports.stop().await;
+        ports.stop().await;
+    })
+    .await;
 }
 
 /// The primary is gone: transactions that only read memory go on, and others fail as they should.
