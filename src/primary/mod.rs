@@ -21,6 +21,6 @@ pub use cancel::cancel;
 pub use client::client;
 pub use connect::Stream;
 pub use connection::{Connection, ReadHalf, WriteHalf};
-pub use error::{ErrorKind, PrimaryError, ServerMessage};
+pub use error::{ErrorKind, PrimaryError, ServerMessage, in_words};
 pub use message::Message;
 pub use target::{Host, SslMode, Target};

@@ -370,6 +370,8 @@ fn parameters_get_the_types_that_postgres_gives() {
         ("select id from users where id = $1", &[0, oid::TEXT], &[oid::INT4, oid::TEXT]),
         ("select id from users limit $1 offset $2", &[], &[oid::INT8, oid::INT8]),
         ("select id from users where id = $1::bigint", &[], &[oid::INT8]),
+        ("select id from users where id = $1::integer", &[oid::INT2], &[oid::INT2]),
+        ("select id from users where id in ($1::bigint, $2)", &[oid::INT2], &[oid::INT2, oid::INT8]),
     ] {
         let types: Result<Vec<u32>, Reason> =
             fixture.plan(sql, declared).map(|p| p.param_types().iter().map(|t| t.0).collect());
@@ -377,6 +379,8 @@ fn parameters_get_the_types_that_postgres_gives() {
     }
     assert_eq!(fixture.plan("select id from users where id = $1", &[oid::TEXT]).err(), Some(Reason::Type));
     assert_eq!(fixture.plan("select id from users where id = $1", &[600]).err(), Some(Reason::Type));
+    let narrower = fixture.plan("select id from users where id = $1::int2", &[oid::INT4]);
+    assert_eq!(narrower.err(), Some(Reason::Type));
 }
 
 #[test]
