@@ -117,6 +117,17 @@ impl Plan {
         self.bound.virtual_table.is_none().then_some(self.bound.schema.oid)
     }
 
+    /// Whether COPY could name that table: a partitioned one it refuses.
+    pub fn is_copyable(&self) -> bool {
+        self.bound.virtual_table.is_none() && !self.bound.schema.partitioned
+    }
+
+    /// Whether PostgreSQL's plan could be read backward: a scan or a sort can, an aggregate cannot
+    /// (`ExecSupportsBackwardScan`).
+    pub fn scrolls(&self) -> bool {
+        self.bound.aggregates.is_empty() && self.bound.subqueries.is_empty()
+    }
+
     /// Whether results in these formats (per column: false text, true binary; missing ones text) come
     /// out exactly as under the session's settings.
     pub fn check_formats(&self, binary: &[bool], session: &SessionFacts) -> Result<(), Reason> {

@@ -9,7 +9,6 @@ use super::{
     client::{End, OUTPUT_HIGH},
     error::{Problem, WRITE_HINT},
     session::{DropsStatements, Mode, Segment, Session},
-    statement::PortalState,
     upstream::{Expect, FLUSH, PARSE_COMPLETE, SYNC, Upstream, describe_statement, is_fatal},
 };
 use crate::{
@@ -65,6 +64,7 @@ impl Session {
             return Ok(true);
         }
         if let Err(problem) = self.need_upstream().await {
+            let problem = if self.status() == b'E' { Problem::Aborted } else { problem };
             match query {
                 true => self.fail_query(problem)?,
                 false => self.fail(problem)?,
@@ -73,6 +73,14 @@ impl Session {
         }
         let Some(upstream) = &self.upstream else { return Err(End::Closed) };
         self.cancel.slot.begin_upstream(upstream.pid, &upstream.key).await;
+        if !self.hand_over_block().await? {
+            self.cancel.slot.end();
+            match query {
+                true => self.ready_after_error(),
+                false => self.segment.skipping = true,
+            }
+            return Ok(false);
+        }
         self.segment.mode = Mode::Upstream;
         self.segment.reason = reason;
         let movable: Vec<Bytes> =
@@ -304,7 +312,7 @@ impl Session {
         self.facts.dirty = true;
         if self.expect.is_empty() {
             self.cancel.slot.end();
-            self.portals.clear();
+            self.settle_portals();
             self.segment = Segment::new();
         }
     }
@@ -341,7 +349,7 @@ impl Session {
     }
 
     fn is_between_statements(&self) -> bool {
-        self.segment.mode == Mode::Local && self.status() == b'I'
+        self.segment.mode == Mode::Local && self.upstream_status() == b'I'
     }
 
     /// Takes back what the primary will not do.
@@ -386,11 +394,11 @@ impl Session {
     /// Whether a portal is one that only we have: it was executed here in part.
     pub(super) fn is_ours(&self, portal: &[u8]) -> bool {
         let portal = self.portals.get(portal);
-        portal.is_some_and(|p| !matches!(p.state, PortalState::Bound(_) | PortalState::Empty))
+        portal.is_some_and(|p| !p.is_movable())
     }
 }
 
-fn lost_at_work(error: &PrimaryError) -> End {
+pub(super) fn lost_at_work(error: &PrimaryError) -> End {
     tracing::info!("a session lost its connection to the primary: {error}");
     End::Fatal(Problem::PrimaryDown {
         fatal: true,

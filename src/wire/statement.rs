@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
 
-use super::{backend, frame::Frame, local::Rows};
+use super::{backend, cursors::SqlCursor, frame::Frame, local::Rows};
 use crate::{
     query::{Plan, Reason, Statement},
     types::TypeOid,
@@ -50,6 +50,8 @@ pub(super) enum What {
     Show(String),
     /// A candidate for memory, with the last plan.
     Select(Arc<Select>, Option<Planned>),
+    /// What may be answered here, depending on the transaction.
+    Command(Arc<Select>),
     /// For the primary, always.
     Forward(Reason),
 }
@@ -96,12 +98,24 @@ pub(super) enum PortalState {
     Done {
         plan: Arc<Plan>,
     },
+    /// Of a command, not executed. One on a cursor of ours cannot move.
+    Command {
+        command: Arc<Select>,
+        on_cursor: bool,
+    },
+    /// A command was executed.
+    Ran,
+    /// Made by DECLARE.
+    Cursor(Box<SqlCursor>),
 }
 
 impl Portal {
     /// Whether the primary can take it over when a later message of its segment is not for us.
     pub(super) fn is_movable(&self) -> bool {
-        matches!(self.state, PortalState::Bound(_) | PortalState::Empty)
+        matches!(
+            self.state,
+            PortalState::Bound(_) | PortalState::Empty | PortalState::Command { on_cursor: false, .. }
+        )
     }
 }
 

@@ -206,6 +206,12 @@ async fn psql_describes_a_table() {
         let output = tokio::process::Command::new("psql")
             .args(["-X", "-v", "ON_ERROR_STOP=1", "-d", url, "-c", "\\d cached", "-c", "\\l"])
             .args(["-c", "select id, name from cached where id < 4 order by id"])
+            // By a cursor, four rows at a time.
+            .args(["-v", "FETCH_COUNT=4", "-c", "select id, name from cached where id < 11 order by id"])
+            .args([
+                "-c",
+                "\\copy (select id, name from cached where id < 4 order by id) to stdout csv header",
+            ])
             .stdin(Stdio::null())
             .output()
             .await;

@@ -2,6 +2,8 @@
 
 mod abuse;
 mod clients;
+mod copy;
+mod cursors;
 mod differential;
 mod encryption;
 mod false_primary;
@@ -10,6 +12,7 @@ mod login;
 mod raw;
 mod sessions;
 mod side_by_side;
+mod transactions;
 
 use crate::support::{client, mirror::Mirror, postgres::Database};
 
