@@ -138,6 +138,13 @@ impl Slot {
         }
     }
 
+    /// Waits until no request is on its way to the primary. Nothing runs there, so that none follows.
+    pub(super) async fn settled(&self) {
+        while self.running.lock().in_flight > 0 {
+            self.settled.notified().await;
+        }
+    }
+
     /// Stops whatever runs, wherever it does.
     pub(super) async fn cancel_running(&self, target: &primary::Target) {
         let (pid, key) = {

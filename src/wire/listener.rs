@@ -13,12 +13,13 @@ use std::{
     time::Duration,
 };
 
+use rand::Rng;
 use tokio::{
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
     runtime,
     sync::mpsc,
     task::{JoinSet, LocalSet},
-    time::{sleep, timeout},
+    time::{MissedTickBehavior, interval, sleep, timeout},
 };
 use tokio_rustls::rustls::ServerConfig;
 
@@ -27,11 +28,11 @@ use super::{
     client::{Client, End},
     error::{ListenError, Problem},
     facts::Facts,
+    lease::{Former, Traces},
     session::{Segment, Session},
     startup::{self, Opening, PROTOCOL_3_2, Startup},
     statement::Statements,
     stream::{ClientStream, tls_config},
-    upstream::Upstream,
 };
 use crate::{
     config::Listen,
@@ -106,6 +107,9 @@ impl Listener {
 /// How long accepting pauses when the system is out of descriptors or memory.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// How often unused connections to the primary are looked through.
+const SWEEP: Duration = Duration::from_secs(1);
+
 /// Serves until shutdown is requested and the sessions are gone: each is told at its next idle point,
 /// and those that have none within `grace` are dropped.
 ///
@@ -152,12 +156,18 @@ pub async fn serve(
         threads.push((sender, thread));
     }
     let mut turn = 0;
+    let mut sweep = interval(SWEEP);
+    sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let accepted = tokio::select! {
             biased;
             () = shutdown.requested() => break,
             accepted = tcp.accept() => accepted.and_then(|(stream, _)| Ok(Accepted::Tcp(stream.into_std()?))),
             accepted = accept_unix(unix.as_ref()) => accepted,
+            _ = sweep.tick() => {
+                shared.upstreams.sweep();
+                continue;
+            }
         };
         match accepted {
             Ok(stream) => {
@@ -295,11 +305,15 @@ impl Server {
             let unknown: Vec<&[u8]> = startup.unknown.iter().map(|name| name.as_bytes()).collect();
             backend::negotiate_protocol_version(&mut client.output, startup.protocol, &unknown);
         }
-        let admitted = auth::admit(client, startup, &self.shared.config, &self.shared.target).await?;
+        let admitted = auth::admit(client, startup, &self.shared).await?;
         let key_length = if startup.protocol >= PROTOCOL_3_2 { 32 } else { 4 };
-        let cancel = self.shared.cancels.register(admitted.pid, key_length);
+        // Where there is no process yet, a number that none can have (PID_MAX_LIMIT is 2^22).
+        let pid = match &admitted.upstream {
+            Some(upstream) => upstream.pid,
+            None => rand::rng().random_range(1 << 30..=i32::MAX),
+        };
+        let cancel = self.shared.cancels.register(pid, key_length);
         backend::backend_key_data(&mut client.output, cancel.pid(), cancel.key());
-        let upstream = Upstream::new(admitted.connection, admitted.pid, admitted.key);
         let cached = startup.database == self.shared.target.database();
         tracing::debug!(
             user = startup.user,
@@ -307,25 +321,30 @@ impl Server {
             encrypted = client.is_encrypted(),
             "a client has logged in"
         );
-        Ok(Parts { upstream, again: admitted.again, cancel, cached })
+        Ok(Parts { admitted, cancel, cached })
     }
 
     async fn start(&self, client: Client, parts: Parts) -> Option<Session> {
+        let auth::Admitted { upstream, member, told, floor, again } = parts.admitted;
+        // Nothing was forwarded yet; the facts are those of the key.
+        let dirty = upstream.is_some();
         let mut session = Session {
             shared: Arc::clone(&self.shared),
             client,
-            upstream: Some(parts.upstream),
-            again: parts.again,
+            upstream,
+            again,
             cancel: parts.cancel,
             cached: parts.cached,
-            facts: Facts { dirty: true, ..Facts::default() },
+            facts: Facts { dirty, floor, ..Facts::default() },
             statements: Statements::default(),
             portals: std::collections::HashMap::new(),
             segment: Segment::new(),
             expect: std::collections::VecDeque::new(),
             held: None,
             last_route: None,
-            pristine: true,
+            traces: Traces::default(),
+            member,
+            former: Former::told(told),
             drops_statements: None,
         };
         // Read now, so that the session can answer from memory from its first statement on, whatever
@@ -342,8 +361,7 @@ impl Server {
 
 /// What a login gives to its session.
 struct Parts {
-    upstream: Upstream,
-    again: Option<auth::Login>,
+    admitted: auth::Admitted,
     cancel: super::cancel::Registered,
     cached: bool,
 }

@@ -13,6 +13,7 @@
 
 mod auth;
 mod backend;
+mod binding;
 mod cancel;
 mod client;
 mod error;
@@ -20,9 +21,11 @@ mod execute;
 mod extended;
 mod facts;
 mod frame;
+mod lease;
 mod listener;
 mod local;
 mod policy;
+mod pool;
 mod relay;
 mod scram;
 mod session;
@@ -31,6 +34,7 @@ mod startup;
 mod statement;
 mod stream;
 mod upstream;
+mod verifiers;
 
 use std::{sync::Arc, time::Duration};
 
@@ -58,6 +62,11 @@ pub struct Shared {
     /// Scans that run at once: they must leave the processor to replication and to look-ups.
     scans: Semaphore,
     cancels: Arc<cancel::Registry>,
+    /// Of connections to the primary, in the clients' names.
+    upstreams: Arc<pool::Pool>,
+    verifiers: verifiers::Verifiers,
+    /// What SCRAM with channel binding binds to.
+    binding: Option<Vec<u8>>,
 }
 
 /// Told of what sessions do, for the metrics. Called on serving threads: it must not block.
@@ -82,6 +91,21 @@ impl Shared {
     ) -> Arc<Shared> {
         let scans = Semaphore::new(config.listen.threads.max(1));
         let cancels = Arc::default();
-        Arc::new(Shared { engine, store, target, config, watermark, observer, scans, cancels })
+        let upstreams = pool::Pool::new(&config.limits);
+        let verifiers = verifiers::Verifiers::default();
+        let binding = config.listen.tls.as_ref().and_then(|tls| binding::of_file(&tls.cert));
+        Arc::new(Shared {
+            engine,
+            store,
+            target,
+            config,
+            watermark,
+            observer,
+            scans,
+            cancels,
+            upstreams,
+            verifiers,
+            binding,
+        })
     }
 }

@@ -17,12 +17,14 @@ use super::{
     error::Problem,
     facts::Facts,
     frame::Frame,
+    lease::{Former, Traces},
+    pool::{Member, Offer},
     statement::{Portal, Statements},
     upstream::{Expect, Expectations, FLUSH, Upstream},
 };
 use crate::{
     lifecycle::shutdown::ShutdownToken,
-    query::{Planned, Reason, Route, Statement, StatementKind},
+    query::{Planned, Reason, Route, Statement, StatementKind, Trace},
     types::TypeOid,
 };
 
@@ -44,8 +46,12 @@ pub(super) struct Session {
     /// A message that waits until the primary owes nothing.
     pub(super) held: Option<Frame>,
     pub(super) last_route: Option<Route>,
-    /// Nothing was forwarded that could have left a trace in the primary's session.
-    pub(super) pristine: bool,
+    /// What was left in the primary's session.
+    pub(super) traces: Traces,
+    /// With whom the connection can be shared; `None` where that could not be found out.
+    pub(super) member: Option<Member>,
+    /// The last connection that was given up.
+    pub(super) former: Former,
     /// Prepared statements may be gone when the running statement is done.
     pub(super) drops_statements: Option<DropsStatements>,
 }
@@ -97,7 +103,16 @@ enum Event {
     Upstream(Result<(), crate::primary::PrimaryError>),
     Sent(Result<(), crate::primary::PrimaryError>),
     Client(Result<(), End>),
+    Wanted,
     Shutdown,
+}
+
+/// Waits until another session needs the connection; for ever where it is not offered.
+async fn wanted(offer: Option<&Offer>) {
+    match offer {
+        Some(offer) => offer.wanted().await,
+        None => std::future::pending().await,
+    }
 }
 
 impl Session {
@@ -108,15 +123,7 @@ impl Session {
             Err(End::Fatal(problem)) => Some(problem.report()),
             Err(End::Closed) | Ok(()) => None,
         };
-        if !self.expect.is_empty() {
-            // Nobody waits for it any longer.
-            let (target, slot) = (self.shared.target.clone(), Arc::clone(&self.cancel.slot));
-            tokio::task::spawn_local(async move { slot.cancel_running(&target).await });
-        }
-        if let Some(mut upstream) = self.upstream.take() {
-            upstream.write(super::upstream::TERMINATE);
-            let _ = tokio::time::timeout(std::time::Duration::from_secs(1), upstream.write.flush()).await;
-        }
+        self.release().await;
         self.client.end(report.as_ref()).await;
     }
 
@@ -143,21 +150,27 @@ impl Session {
                 self.client.flush().await?;
             }
             let idle = self.is_idle();
+            if idle {
+                self.rest();
+            }
             // The client may send ahead, but not without bound.
             let room = self.takes_input() || self.client.input.len() < OUTPUT_HIGH;
             let client = &mut self.client;
             let event = match &mut self.upstream {
                 Some(upstream) => {
-                    let pending = upstream.write.pending();
+                    let Upstream { read, write, offer, .. } = upstream;
+                    let pending = write.pending();
                     tokio::select! {
                         biased;
                         // 1: what the primary says, also between statements.
-                        read = upstream.read.fill() => Event::Upstream(read),
+                        read = read.fill_idle() => Event::Upstream(read),
                         // 2: what is on its way to it.
-                        sent = upstream.write.flush(), if pending => Event::Sent(sent),
+                        sent = write.flush(), if pending => Event::Sent(sent),
                         // 3: the client's next message.
                         read = client.fill(), if room => Event::Client(read),
-                        // 4: shutdown, for those who wait for nothing.
+                        // 4: another session, which needs the connection more.
+                        () = wanted(offer.as_ref()), if idle => Event::Wanted,
+                        // 5: shutdown, for those who wait for nothing.
                         () = shutdown.requested(), if idle => Event::Shutdown,
                     }
                 }
@@ -176,8 +189,18 @@ impl Session {
                 }
                 Event::Upstream(Err(error)) | Event::Sent(Err(error)) => self.on_lost(&error)?,
                 Event::Client(read) => read?,
+                Event::Wanted => self.give_up().await,
                 Event::Shutdown => return Err(End::Fatal(Problem::ShuttingDown)),
             }
+        }
+    }
+
+    /// Keeps no more than it needs while nothing is to be done.
+    fn rest(&mut self) {
+        self.offer();
+        self.client.shrink();
+        if let Some(upstream) = &mut self.upstream {
+            upstream.write.shrink();
         }
     }
 
@@ -238,7 +261,7 @@ impl Session {
 
     /// FunctionCall: for the primary, which answers it like a Query.
     async fn on_function_call(&mut self, frame: Frame) -> Result<(), End> {
-        self.pristine = false;
+        self.leave(Trace::Lasting);
         if self.turn_over(Reason::Unsupported, true).await? {
             self.forward(&frame, Expect::Query);
         }
@@ -297,12 +320,27 @@ impl Session {
         if !self.facts.dirty && self.facts.catalog_version == catalog_version {
             return Ok(());
         }
+        if !self.facts.dirty
+            && self.upstream.is_none()
+            && self.traces.current() == Trace::None
+            && let Some(shared) = self.member.as_ref().and_then(|member| member.facts(catalog_version))
+        {
+            self.facts.set(shared, catalog_version);
+            return Ok(());
+        }
         // The second attempt is on a new connection, where one can be had.
         for _ in 0..2 {
             self.need_upstream().await?;
             let Some(upstream) = &mut self.upstream else { break };
             match self.facts.read(upstream, &mut self.client.output, catalog_version).await {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    if let (Some(member), Some(facts)) = (&self.member, &self.facts.current)
+                        && self.traces.current() == Trace::None
+                    {
+                        member.set_facts(catalog_version, facts);
+                    }
+                    return Ok(());
+                }
                 Err(error) => self.lose(&error),
             }
         }
