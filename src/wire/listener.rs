@@ -227,7 +227,7 @@ impl Server {
                 stream = accepted.recv() => match stream {
                     Some(stream) => {
                         let server = self.clone();
-                        sessions.spawn_local(async move { server.connection(stream).await });
+                        sessions.spawn_local(server.connection(stream));
                     }
                     None => break,
                 },
@@ -255,7 +255,8 @@ impl Server {
         let Ok(stream) = stream else { return };
         let counted = Counted::new(&self);
         let deadline = self.shared.config.limits.login_timeout;
-        let session = timeout(deadline, self.login(stream, counted.number)).await;
+        // On the heap, so that a session does not keep the room that its login took.
+        let session = timeout(deadline, Box::pin(self.login(stream, counted.number))).await;
         // Too late, refused, or a cancel request.
         if let Ok(Some(session)) = session {
             session.run(self.shutdown.clone()).await;
@@ -263,7 +264,7 @@ impl Server {
     }
 
     /// From the first byte to ReadyForQuery.
-    async fn login(&self, stream: ClientStream, number: usize) -> Option<Session> {
+    async fn login(&self, stream: ClientStream, number: usize) -> Option<Box<Session>> {
         let (stream, opening) = match startup::open(stream, self.tls.as_ref()).await {
             Ok(opened) => opened,
             Err(refused) => {
@@ -324,11 +325,11 @@ impl Server {
         Ok(Parts { admitted, cancel, cached })
     }
 
-    async fn start(&self, client: Client, parts: Parts) -> Option<Session> {
+    async fn start(&self, client: Client, parts: Parts) -> Option<Box<Session>> {
         let auth::Admitted { upstream, member, told, floor, again } = parts.admitted;
         // Nothing was forwarded yet; the facts are those of the key.
         let dirty = upstream.is_some();
-        let mut session = Session {
+        let mut session = Box::new(Session {
             shared: Arc::clone(&self.shared),
             client,
             upstream,
@@ -346,7 +347,7 @@ impl Server {
             member,
             former: Former::told(told),
             drops_statements: None,
-        };
+        });
         // Read now, so that the session can answer from memory from its first statement on, whatever
         // becomes of the primary. Without them it forwards.
         if session.cached {

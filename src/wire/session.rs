@@ -117,7 +117,7 @@ async fn wanted(offer: Option<&Offer>) {
 
 impl Session {
     /// Serves the client until it leaves, or has to.
-    pub(super) async fn run(mut self, shutdown: ShutdownToken) {
+    pub(super) async fn run(mut self: Box<Self>, shutdown: ShutdownToken) {
         let end = self.serve(&shutdown).await;
         let report = match end {
             Err(End::Fatal(problem)) => Some(problem.report()),

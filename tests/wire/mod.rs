@@ -4,8 +4,10 @@ mod abuse;
 mod clients;
 mod differential;
 mod login;
+mod pool;
 mod raw;
 mod sessions;
+mod verifier;
 
 use crate::support::{client, mirror::Mirror, postgres::Database};
 

@@ -100,6 +100,18 @@ impl RawClient {
         self.until_ready(usize::MAX).await
     }
 
+    /// Reads about so many bytes.
+    pub(crate) async fn read_some(&mut self, bytes: usize) {
+        let mut buffer = vec![0; bytes.max(1)];
+        within(self.stream.read_exact(&mut buffer)).await.expect("so many bytes come");
+    }
+
+    /// Breaks the connection off, whatever is on its way.
+    pub(crate) fn reset(self) {
+        let socket = socket2::SockRef::from(&self.stream);
+        socket.set_linger(Some(Duration::ZERO)).expect("a socket");
+    }
+
     pub(crate) async fn byte(&mut self) -> Option<u8> {
         within(async { self.stream.read_u8().await.ok() }).await
     }
