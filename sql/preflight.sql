@@ -13,7 +13,9 @@ select current_setting('server_version_num')::int4 as version_num,
          select from pg_catalog.pg_roles g
           where g.rolname = 'rds_replication' and pg_catalog.pg_has_role(g.oid, 'member')
        ) as may_replicate,
-       current_setting('output_plugin_libraries', true) as output_plugins,
+       -- Since 14.24, 15.19, 16.15, 17.11 and 18.6, and for pg_read_all_settings only: current_setting()
+       -- would refuse everybody else. Unknown to us, the creation of the slot says what is wrong.
+       (select s.setting from pg_catalog.pg_settings s where s.name = 'output_plugin_libraries') as output_plugins,
        current_setting('max_slot_wal_keep_size') as slot_limit,
        pg_catalog.pg_encoding_to_char(d.encoding)::text as encoding
   from pg_catalog.pg_roles r, pg_catalog.pg_database d

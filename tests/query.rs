@@ -591,8 +591,37 @@ impl Generator<'_> {
 
     fn generate(&mut self) -> Query {
         self.query = Query::default();
+        self.query.sql = if self.chance(8) {
+            let values: Vec<String> = (0..self.random.random_range(1..4))
+                .map(|_| {
+                    let subquery = self.select(true);
+                    let alias = self.pick(&["", " as x", " \"Q x\""]);
+                    if self.chance(10) {
+                        format!("(({subquery})){alias}")
+                    } else {
+                        format!("({subquery}){alias}")
+                    }
+                })
+                .collect();
+            format!("select {}", values.join(", "))
+        } else {
+            self.select(false)
+        };
+        std::mem::take(&mut self.query)
+    }
+
+    /// One SELECT; with `is_value`, one that gives exactly one value.
+    fn select(&mut self, is_value: bool) -> String {
         let mut is_aggregated = false;
         let list = match self.random.random_range(0..10) {
+            _ if is_value => {
+                is_aggregated = true;
+                let name = self.column();
+                let column = self.quoted(&name);
+                let function = self.pick(&["count", "min", "max", "sum"]);
+                let alias = self.pick(&["", "", " as y"]);
+                format!("{function}({column}){alias}")
+            }
             0 | 1 => "*".to_owned(),
             2 => "t.*, id as again".to_owned(),
             3 | 4 => {
@@ -662,7 +691,7 @@ impl Generator<'_> {
             }
             sql += &format!(" order by {}", items.join(", "));
         }
-        if (self.query.is_total || is_aggregated) && self.chance(50) {
+        if (self.query.is_total || is_aggregated) && !is_value && self.chance(50) {
             let count = |g: &mut Self| match g.random.random_range(0..10) {
                 0 => "null".to_owned(),
                 1 => "0".to_owned(),
@@ -683,8 +712,7 @@ impl Generator<'_> {
                 sql += &format!(" offset {offset}");
             }
         }
-        self.query.sql = sql;
-        std::mem::take(&mut self.query)
+        sql
     }
 }
 

@@ -50,7 +50,7 @@ pub(crate) const WORKLOADS: &[Workload] = &[
 pub(crate) struct Cost {
     pub(crate) apply_us: f64,
     pub(crate) stream_us: f64,
-    /// Handing the stream's batches on, and the status.
+    /// Connections, copies and the catalogue.
     pub(crate) supervisor_us: f64,
     pub(crate) walsender_us: f64,
 }

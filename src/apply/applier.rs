@@ -19,7 +19,7 @@ use super::{
 use crate::{
     catalog::{Catalog, CatalogHandle},
     decode::{DecodeError, Decoder, ReplicationMessage},
-    source::{Frame, Progress},
+    source::{Frame, StreamReader},
     store::{TableImage, Writer},
     telemetry::{
         metrics::Metrics,
@@ -36,8 +36,6 @@ const SIZE_INTERVAL: Duration = Duration::from_secs(1);
 pub(super) enum Event {
     /// All tables were copied at one snapshot: they replace what is there, at once.
     Bootstrapped(Box<Bootstrapped>),
-    /// The next part of the stream.
-    Frames(Vec<Frame>),
     /// The catalogue changed, but no table's shape.
     Catalog(Arc<Catalog>),
     /// The catalogue was found to be the primary's after this position was flushed there.
@@ -52,7 +50,7 @@ pub(super) enum Event {
     Drop(TableOid),
     /// A new connection begins a new stream, which counts its own progress; what was half received
     /// comes again.
-    StreamBegins(Arc<Progress>),
+    StreamBegins(StreamReader),
     /// Nobody may read anything until everything has been copied again: it is another primary's.
     Distrust,
 }
@@ -105,8 +103,8 @@ pub(super) struct Applier {
     relations: HashMap<TableOid, crate::decode::Relation>,
     decoder: Decoder,
     transactions: Transactions,
-    /// What the current stream may acknowledge.
-    progress: Option<Arc<Progress>>,
+    /// Where frames come from, and what may be acknowledged there.
+    stream: Option<StreamReader>,
     /// Everything committed up to here is in the store or was before the copy.
     reached: Lsn,
     /// End of the last commit applied: the same commit again is passed over.
@@ -117,6 +115,8 @@ pub(super) struct Applier {
     /// The stream could not be understood: what comes is ignored until everything is copied again.
     broken: bool,
     sizes_at: Option<Instant>,
+    /// When the stream last brought something.
+    heard_at: Option<Instant>,
 }
 
 impl Applier {
@@ -129,39 +129,73 @@ impl Applier {
             relations: HashMap::new(),
             decoder: Decoder::default(),
             transactions,
-            progress: None,
+            stream: None,
             reached: Lsn::ZERO,
             applied: Lsn::ZERO,
             live_at: None,
             dirty: false,
             broken: false,
             sizes_at: None,
+            heard_at: None,
         }
     }
 
-    /// Runs until the supervisor is gone, or asks for a new copy of everything by ending. A panic in
-    /// here poisons the store: what it holds may be half of a commit.
-    pub(super) fn run(mut self, mut events: mpsc::Receiver<Event>) {
+    /// Runs until the supervisor is gone. A panic in here poisons the store: what it holds may be half
+    /// of a commit.
+    pub(super) async fn run(mut self, mut events: mpsc::Receiver<Event>) {
         let _poison = PoisonOnPanic(Arc::clone(self.writer.store()));
-        while let Some(event) = events.blocking_recv() {
-            self.handle(event);
+        let mut frames = Vec::new();
+        loop {
+            tokio::select! {
+                biased;
+                // 1. What the supervisor says.
+                event = events.recv() => match event {
+                    Some(event) => {
+                        self.handle(event);
+                        self.finish_batch();
+                    }
+                    None => return,
+                },
+                // 2. The stream.
+                more = next(&mut self.stream, &mut frames) => {
+                    // What was said before a change was made at the primary takes effect before the
+                    // change does: a copy that begins must see every change after its snapshot.
+                    while let Ok(event) = events.try_recv() {
+                        if event.replaces_stream() {
+                            frames.clear();
+                        }
+                        self.handle(event);
+                    }
+                    self.take(&mut frames);
+                    if !more {
+                        self.stream = None;
+                    }
+                    self.finish_batch();
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, frames: &mut Vec<Frame>) {
+        if frames.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        self.heard_at = Some(now);
+        for frame in frames.drain(..) {
+            if self.broken {
+                continue;
+            }
+            if let Err(error) = self.frame(frame) {
+                self.broken = true;
+                let _ = self.shared.requests.send(Request::Bootstrap(error));
+            }
         }
     }
 
     fn handle(&mut self, event: Event) {
         match event {
             Event::Bootstrapped(bootstrapped) => self.bootstrap(*bootstrapped),
-            Event::Frames(frames) => {
-                for frame in frames {
-                    if self.broken {
-                        break;
-                    }
-                    if let Err(error) = self.frame(frame) {
-                        self.broken = true;
-                        let _ = self.shared.requests.send(Request::Bootstrap(error));
-                    }
-                }
-            }
             Event::Catalog(catalog) => {
                 self.shared.catalog.swap(Catalog::clone(&catalog));
             }
@@ -180,17 +214,17 @@ impl Applier {
                 self.writer.drop_table(oid);
             }
             Event::Distrust => {
+                self.stream = None;
                 for oid in self.writer.table_oids() {
                     self.writer.set_live(oid, false);
                 }
             }
-            Event::StreamBegins(progress) => {
-                self.progress = Some(progress);
+            Event::StreamBegins(stream) => {
+                self.stream = Some(stream);
                 self.decoder = Decoder::default();
                 self.transactions = Transactions::new(self.shared.max_transaction_bytes);
             }
         }
-        self.finish_batch();
     }
 
     fn frame(&mut self, frame: Frame) -> Result<(), StreamError> {
@@ -228,7 +262,7 @@ impl Applier {
             return;
         }
         let mut rows = 0;
-        for change in changes {
+        for (_, change) in changes {
             match change {
                 ReplicationMessage::Relation { relation, .. } => self.describe(relation),
                 ReplicationMessage::Insert { relation, .. }
@@ -309,6 +343,7 @@ impl Applier {
                 self.writer.drop_table(oid);
             }
         }
+        self.stream = None;
         self.tables.clear();
         self.relations.clear();
         self.shared.catalog.swap(catalog);
@@ -360,17 +395,26 @@ impl Applier {
                 self.go_live(oid);
             }
         }
-        if let Some(progress) = &self.progress {
+        let mut positions = None;
+        if let Some(stream) = &self.stream {
+            let progress = stream.progress();
             // After a copy we can be ahead of what this stream has named so far.
-            let named = self.reached.min(progress.received());
+            let received = progress.received();
+            let named = self.reached.min(received);
             progress.set_applied(named);
             progress.set_flushed(named);
+            positions = Some((received, progress.flushed()));
         }
         self.shared.watermark.set(self.reached);
-        let (applied, reached) = (self.applied, self.reached);
+        let (applied, reached, heard_at) = (self.applied, self.reached, self.heard_at);
         self.shared.status.update_replication(|s| {
             s.applied_lsn = applied;
             s.watermark_lsn = reached;
+            s.last_message = heard_at.or(s.last_message);
+            if let Some((received, flushed)) = positions {
+                s.received_lsn = received;
+                s.flushed_lsn = flushed;
+            }
         });
         if self.sizes_at.is_none_or(|at| at.elapsed() >= SIZE_INTERVAL) {
             self.measure();
@@ -427,6 +471,21 @@ impl Applier {
                 }
             });
         }
+    }
+}
+
+impl Event {
+    /// Whether frames of the stream so far are not to be applied any more.
+    fn replaces_stream(&self) -> bool {
+        matches!(self, Event::Bootstrapped(_) | Event::StreamBegins(_) | Event::Distrust)
+    }
+}
+
+/// Waits for frames; pends while there is no stream. Cancel safe.
+async fn next(stream: &mut Option<StreamReader>, frames: &mut Vec<Frame>) -> bool {
+    match stream {
+        Some(stream) => stream.next(frames).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -22,7 +22,7 @@ use crate::{
     lifecycle::shutdown::ShutdownToken,
     primary::{PrimaryError, Target, client},
     source::{
-        Frame, ReplicationConnection, SourceError, SourceErrorKind, Stream, StreamOptions,
+        ReplicationConnection, SourceError, SourceErrorKind, Stream, StreamOptions,
         preflight::{self, Preflight},
         publication::PublicationError,
         schema::{self, SchemaError, TableChangeKind},
@@ -36,8 +36,7 @@ use crate::{
     types::{Lsn, TableOid},
 };
 
-/// Batches of the stream on their way to the applier. The stream bounds a batch's bytes itself; this
-/// many let it read on while one is applied.
+/// Events on their way to the applier: few come at all, and whoever sends one may as well wait.
 const EVENTS_MAX: usize = 8;
 /// Reconnect pauses: doubled from the first to the longest, with jitter.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
@@ -168,7 +167,11 @@ impl Supervisor {
             max_transaction_bytes: parts.config.replication.max_transaction_bytes,
         };
         let applier = Applier::new(writer, shared);
-        let thread = std::thread::Builder::new().name("apply".into()).spawn(move || applier.run(receiver))?;
+        // It waits for the stream and for the supervisor; it needs neither sockets nor timers.
+        let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+        let thread = std::thread::Builder::new()
+            .name("apply".into())
+            .spawn(move || runtime.block_on(applier.run(receiver)))?;
         Ok((
             Supervisor {
                 parts,
@@ -295,7 +298,7 @@ impl Supervisor {
         if config.replication.checkpoint_dir.is_some() {
             self.resumable = Some((slot.clone(), binary));
         }
-        send(&self.events, Event::StreamBegins(Arc::clone(stream.progress()))).await?;
+        send(&self.events, Event::StreamBegins(stream.reader())).await?;
         status.update_replication(|s| {
             s.mode = "logical".into();
             s.reason = "the primary permits logical replication".into();
@@ -307,10 +310,11 @@ impl Supervisor {
         self.follow(stream, slot, binary).await
     }
 
-    /// Hands the stream on, and sees to tables that have to be copied and to the catalogue.
+    /// Keeps the stream, which the applier reads, and sees to tables that have to be copied and to the
+    /// catalogue.
     async fn follow(
         &mut self,
-        mut stream: Stream,
+        stream: Stream,
         slot: String,
         binary: bool,
     ) -> Result<std::convert::Infallible, SupervisorError> {
@@ -322,23 +326,11 @@ impl Supervisor {
         let _watch = AbortOnDrop(tokio::spawn(watch));
         let mut queue = recopy::Queue::default();
         let mut running: Option<(TableOid, AbortOnDrop<Result<Outcome, SupervisorError>>)> = None;
-        let mut frames: Vec<Frame> = Vec::new();
         loop {
             tokio::select! {
                 biased;
-                // 1. Changes, in order.
-                next = stream.next(&mut frames) => {
-                    next?;
-                    let now = std::time::Instant::now();
-                    let received = progress.received();
-                    let flushed = progress.flushed();
-                    status.update_replication(|s| {
-                        s.last_message = Some(now);
-                        s.received_lsn = received;
-                        s.flushed_lsn = flushed;
-                    });
-                    send(&self.events, Event::Frames(std::mem::take(&mut frames))).await?;
-                }
+                // 1. The stream's end.
+                error = stream.ended() => return Err(error.into()),
                 // 2. Somebody waits for a position.
                 () = watermark.asked() => progress.ask(),
                 // 3. The catalogue was looked at.

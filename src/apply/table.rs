@@ -5,8 +5,8 @@ use std::{mem, sync::Arc};
 use super::transaction::Change;
 use crate::{
     decode::{OldTuple, Relation, ReplicationMessage, RowDecoder},
-    store::{StoreError, TableImage, Writer},
-    types::{Lsn, ReplicaIdentity, TableOid, TableSchema},
+    store::{RowRef, StoreError, TableImage, Writer},
+    types::{Datum, Lsn, ReplicaIdentity, TableOid, TableSchema},
 };
 
 /// A table that the stream changes.
@@ -20,6 +20,8 @@ pub(super) struct AppliedTable {
     /// The copy holds every transaction that committed before this: they are not applied again.
     copied_at: Lsn,
     pub(super) changed_at: Option<Lsn>,
+    /// The memory of the last row, for the next.
+    spare: Vec<Datum<'static>>,
 }
 
 /// Where the table is. Its public name is `telemetry::status::TableState`.
@@ -59,7 +61,15 @@ pub(super) enum ApplyError {
 impl AppliedTable {
     /// A table whose rows, as of `copied_at`, are in the store.
     pub(super) fn live(schema: Arc<TableSchema>, copied_at: Lsn) -> AppliedTable {
-        AppliedTable { schema, relation: None, decoder: None, life: Life::Live, copied_at, changed_at: None }
+        AppliedTable {
+            schema,
+            relation: None,
+            decoder: None,
+            life: Life::Live,
+            copied_at,
+            changed_at: None,
+            spare: Vec::new(),
+        }
     }
 
     /// A table that is about to be copied.
@@ -159,37 +169,50 @@ impl AppliedTable {
                 none.insert(decoder.ok_or(ApplyError::Reshaped)?)
             }
         };
-        let all: Vec<usize>;
-        let key: &[usize] = match &self.schema.identity {
-            ReplicaIdentity::Key(key) => key,
-            ReplicaIdentity::Full | ReplicaIdentity::Nothing => {
-                all = (0..self.schema.columns.len()).collect();
-                &all
-            }
+        let key: Option<&[usize]> = match &self.schema.identity {
+            ReplicaIdentity::Key(key) => Some(key),
+            // All columns are.
+            ReplicaIdentity::Full | ReplicaIdentity::Nothing => None,
+        };
+        let spare = &mut self.spare;
+        let mut find = |writer: &Writer, tuple| -> Result<RowRef, ApplyError> {
+            let identity = match key {
+                Some(key) => decoder.key(tuple, key, mem::take(spare))?,
+                None => decoder.row(tuple, mem::take(spare), |_| None)?,
+            };
+            let found = writer.find(oid, &identity);
+            *spare = emptied(identity);
+            Ok(found?)
         };
         match change {
             ReplicationMessage::Insert { new, .. } => {
-                let row = decoder.row(new, |_| None)?;
+                let row = decoder.row(new, mem::take(&mut self.spare), |_| None)?;
                 writer.insert(oid, &row)?;
+                self.spare = emptied(row);
             }
             ReplicationMessage::Update { old, new, .. } => {
-                let found = {
-                    let tuple = match old {
-                        Some(OldTuple::Key(tuple) | OldTuple::Full(tuple)) => tuple,
-                        // The key did not change, so the new row has it.
-                        None => new,
-                    };
-                    writer.find(oid, &decoder.key(tuple, key)?)?
+                let found = match old {
+                    Some(OldTuple::Key(tuple) | OldTuple::Full(tuple)) => find(writer, tuple)?,
+                    // The key did not change, so the new row has it.
+                    None => find(writer, new)?,
                 };
-                let row = decoder.row(new, |column| Some(found.datum(column)))?;
+                let row = decoder.row(new, mem::take(&mut self.spare), |column| Some(found.datum(column)))?;
                 writer.update(oid, &found, &row)?;
+                self.spare = emptied(row);
             }
             ReplicationMessage::Delete { old: OldTuple::Key(tuple) | OldTuple::Full(tuple), .. } => {
-                let found = writer.find(oid, &decoder.key(tuple, key)?)?;
+                let found = find(writer, tuple)?;
                 writer.delete(oid, &found)?;
             }
             _ => {}
         }
         Ok(())
     }
+}
+
+/// The memory of a row without what it borrowed.
+fn emptied(mut row: Vec<Datum<'_>>) -> Vec<Datum<'static>> {
+    row.clear();
+    // There is nothing to map: it tells the compiler so, which keeps the allocation.
+    row.into_iter().map(|_| Datum::Null).collect()
 }

@@ -24,7 +24,8 @@ pub(super) enum Step {
 #[derive(Debug)]
 pub(super) struct Committed {
     pub(super) commit: Commit,
-    pub(super) changes: Vec<Change>,
+    /// With the subtransaction that made each.
+    pub(super) changes: Vec<(Option<Xid>, Change)>,
     /// Tables whose changes were let go because the transaction was larger than allowed: they have
     /// to be copied again.
     pub(super) overflowed: HashSet<TableOid>,
@@ -164,11 +165,7 @@ impl Gathered {
     }
 
     fn committed(self, commit: Commit) -> Committed {
-        Committed {
-            commit,
-            changes: self.changes.into_iter().map(|(_, change)| change).collect(),
-            overflowed: self.overflowed,
-        }
+        Committed { commit, changes: self.changes, overflowed: self.overflowed }
     }
 }
 
@@ -181,11 +178,7 @@ mod tests {
     };
 
     fn insert(xid: Option<u32>, table: u32) -> ReplicationMessage {
-        ReplicationMessage::Insert {
-            xid: xid.map(Xid),
-            relation: TableOid(table),
-            new: Tuple { values: Vec::new() },
-        }
+        ReplicationMessage::Insert { xid: xid.map(Xid), relation: TableOid(table), new: Tuple::from_iter([]) }
     }
 
     fn commit(end: u64) -> Commit {
@@ -202,7 +195,7 @@ mod tests {
             ReplicationMessage::Insert { relation, .. } => relation.0,
             other => panic!("{other:?}"),
         };
-        committed.changes.iter().map(table).collect()
+        committed.changes.iter().map(|(_, change)| table(change)).collect()
     }
 
     #[test]

@@ -8,6 +8,7 @@ use config::{ConfigError, File, FileFormat, Map, Source, Value, ValueKind};
 use super::{
     Admin, Auth, AuthMethod, AuthUser, Cache, Config, ConfigErrors, Fallthrough, Forwarding, Freshness,
     Limits, Listen, ListenTls, Log, Memory, Primary, Replication, ReplicationMode, TableMode, TableRule,
+    TlsVersion,
     machine::Machine,
     raw::{ListOrText, Report, Section},
     url,
@@ -260,6 +261,7 @@ fn listen(mut section: Section<'_>, machine: Machine) -> Listen {
                 Err(format!("{} is not an absolute path", path.display()))
             }
         }),
+        unix_socket_permissions: section.take("unix_socket_permissions", value::permissions).unwrap_or(0o777),
         threads: if threads == 0 { machine.cores } else { count(threads) },
         tls: section.optional_section("tls").and_then(listen_tls),
     };
@@ -271,8 +273,12 @@ fn listen_tls(mut section: Section<'_>) -> Option<ListenTls> {
     let cert = section.require("cert", value::existing_file, "is missing: [listen.tls] needs cert and key");
     let key = section.require("key", value::existing_file, "is missing: [listen.tls] needs cert and key");
     let client_ca = section.take("client_ca", value::existing_file);
+    let min_version = section
+        .take("min_version", value::choice(&[("1.2", TlsVersion::V1_2), ("1.3", TlsVersion::V1_3)], &[]))
+        .unwrap_or(TlsVersion::V1_2);
+    let required = section.take("required", value::boolean).unwrap_or(false) || client_ca.is_some();
     section.finish();
-    Some(ListenTls { cert: cert?, key: key?, client_ca })
+    Some(ListenTls { cert: cert?, key: key?, client_ca, min_version, required })
 }
 
 fn tables(root: &mut Section<'_>, report: &Report) -> Vec<TableRule> {
@@ -425,6 +431,20 @@ fn limits(mut section: Section<'_>) -> Limits {
     let message_bytes = value::bytes(1 << 10, (1 << 30) - 1, None);
     let limits = Limits {
         max_connections: section.take("max_connections", value::count(1, 1 << 20)).map_or(1000, count),
+        max_connections_per_role: section
+            .take("max_connections_per_role", value::count(0, 1 << 20))
+            .filter(|bound| *bound > 0)
+            .map(count),
+        max_unauthenticated: section
+            .take("max_unauthenticated", value::count(1, 1 << 20))
+            .map_or(1000, count),
+        max_unauthenticated_per_address: section
+            .take("max_unauthenticated_per_address", value::count(1, 1 << 20))
+            .map_or(500, count),
+        max_logins: section.take("max_logins", value::count(1, 1 << 20)).map_or(32, count),
+        max_accepts_per_second: section
+            .take("max_accepts_per_second", value::count(1, 1 << 20))
+            .map_or(5000, count),
         login_timeout: section.take("login_timeout", value::duration).unwrap_or(Duration::from_secs(15)),
         max_message_bytes: section
             .take("max_message_bytes", message_bytes)

@@ -62,6 +62,8 @@ impl fmt::Debug for Primary {
 pub struct Listen {
     pub address: SocketAddr,
     pub unix_socket_dir: Option<PathBuf>,
+    /// Permissions of the socket's file, such as 0o770.
+    pub unix_socket_permissions: u32,
     /// `[listen.tls]`
     pub tls: Option<ListenTls>,
     /// Serving threads; by default one for each core.
@@ -72,7 +74,17 @@ pub struct Listen {
 pub struct ListenTls {
     pub cert: PathBuf,
     pub key: PathBuf,
+    /// Clients must show a certificate signed by one of these.
     pub client_ca: Option<PathBuf>,
+    pub min_version: TlsVersion,
+    /// TCP connections must be encrypted; always so with `client_ca`.
+    pub required: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsVersion {
+    V1_2,
+    V1_3,
 }
 
 /// `[[tables]]`: which tables, and how.
@@ -185,6 +197,15 @@ impl fmt::Debug for AuthUser {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Limits {
     pub max_connections: usize,
+    /// `None` for no bound of its own.
+    pub max_connections_per_role: Option<usize>,
+    /// Connections that have not logged in; the longest silent one makes room for a new one.
+    pub max_unauthenticated: usize,
+    /// The same, of one address.
+    pub max_unauthenticated_per_address: usize,
+    /// Logins that the primary is at, each on a connection of its own.
+    pub max_logins: usize,
+    pub max_accepts_per_second: usize,
     /// From accept to ReadyForQuery.
     pub login_timeout: Duration,
     pub max_message_bytes: u32,

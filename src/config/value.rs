@@ -61,6 +61,15 @@ pub(super) fn count(min: u64, max: u64) -> impl FnOnce(&Value) -> Parsed<u64> {
     }
 }
 
+/// Permissions of a file, in octal.
+pub(super) fn permissions(value: &Value) -> Parsed<u32> {
+    let written = text(value)?;
+    match u32::from_str_radix(&written, 8) {
+        Ok(mode) if mode <= 0o777 => Ok(mode),
+        _ => Err(format!("\"{written}\" are no permissions: write them in octal, such as \"0770\"")),
+    }
+}
+
 /// A time with its unit, as PostgreSQL writes it; 0 is refused, since no key here means 'never' by it.
 pub(super) fn duration(value: &Value) -> Parsed<Duration> {
     const WRITE: &str = "write a number and its unit, such as '500ms', '2s', '5min' or '1h'";

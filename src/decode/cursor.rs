@@ -9,11 +9,12 @@ use super::DecodeError;
 pub(super) struct Cursor {
     what: &'static str,
     bytes: Bytes,
+    at: usize,
 }
 
 impl Cursor {
     pub(super) fn new(what: &'static str, bytes: Bytes) -> Cursor {
-        Cursor { what, bytes }
+        Cursor { what, bytes, at: 0 }
     }
 
     /// Names what is being read, for errors.
@@ -22,10 +23,28 @@ impl Cursor {
     }
 
     pub(super) fn take(&mut self, length: usize) -> Result<Bytes, DecodeError> {
-        if self.bytes.len() < length {
-            return Err(DecodeError::Short { what: self.what, wanted: length - self.bytes.len() });
+        let start = self.at;
+        self.skip(length)?;
+        Ok(self.bytes.slice(start..self.at))
+    }
+
+    /// Where the cursor stands, for [`Cursor::since`].
+    pub(super) fn position(&self) -> usize {
+        self.at
+    }
+
+    /// Everything from an earlier position to here.
+    pub(super) fn since(&self, position: usize) -> Bytes {
+        self.bytes.slice(position.min(self.at)..self.at)
+    }
+
+    pub(super) fn skip(&mut self, length: usize) -> Result<(), DecodeError> {
+        let left = self.bytes.len() - self.at;
+        if left < length {
+            return Err(DecodeError::Short { what: self.what, wanted: length - left });
         }
-        Ok(self.bytes.split_to(length))
+        self.at += length;
+        Ok(())
     }
 
     pub(super) fn u8(&mut self) -> Result<u8, DecodeError> {
@@ -50,27 +69,29 @@ impl Cursor {
 
     /// A string up to its terminating zero byte.
     pub(super) fn string(&mut self) -> Result<String, DecodeError> {
-        let length = self.bytes.iter().position(|b| *b == 0);
+        let rest = self.bytes.get(self.at..).unwrap_or_default();
+        let length = rest.iter().position(|b| *b == 0);
         let length = length.ok_or(DecodeError::Short { what: self.what, wanted: 1 })?;
-        let text = self.take(length)?;
-        self.take(1)?;
-        String::from_utf8(text.into()).map_err(|_| DecodeError::Utf8 { what: self.what })
+        let text = rest.get(..length).unwrap_or_default().to_vec();
+        self.skip(length + 1)?;
+        String::from_utf8(text).map_err(|_| DecodeError::Utf8 { what: self.what })
     }
 
     pub(super) fn finish(self) -> Result<(), DecodeError> {
-        if self.bytes.is_empty() {
-            Ok(())
-        } else {
-            Err(DecodeError::Trailing { what: self.what, extra: self.bytes.len() })
+        match self.bytes.len() - self.at {
+            0 => Ok(()),
+            extra => Err(DecodeError::Trailing { what: self.what, extra }),
         }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
+        self.at == self.bytes.len()
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
-        let bytes = self.take(N)?;
-        <[u8; N]>::try_from(bytes.as_ref()).map_err(|_| DecodeError::Short { what: self.what, wanted: N })
+        let start = self.at;
+        self.skip(N)?;
+        let bytes = self.bytes.get(start..self.at).and_then(|bytes| bytes.first_chunk());
+        bytes.copied().ok_or(DecodeError::Short { what: self.what, wanted: N })
     }
 }

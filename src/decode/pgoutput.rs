@@ -117,19 +117,72 @@ pub enum OldTuple {
     Full(Tuple),
 }
 
-/// Column values as sent. They share the message's memory.
+/// Column values as sent, checked to be whole but not taken apart: one share of the message's memory,
+/// however many columns there are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tuple {
-    pub values: Vec<TupleValue>,
+    count: usize,
+    /// For each value its kind and, for those that have one, its length and content.
+    bytes: Bytes,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TupleValue {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TupleValue<'a> {
     Null,
     /// A TOASTed value that the UPDATE did not touch: it is the one we have.
     Unchanged,
-    Text(Bytes),
-    Binary(Bytes),
+    Text(&'a [u8]),
+    Binary(&'a [u8]),
+}
+
+impl Tuple {
+    /// Number of values.
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// The values, in the order of the relation's columns.
+    pub fn values(&self) -> impl Iterator<Item = TupleValue<'_>> {
+        let mut rest: &[u8] = &self.bytes;
+        // It ends where `tuple` ended: there is nothing behind the last value.
+        std::iter::from_fn(move || {
+            let (kind, after) = rest.split_first()?;
+            if let b'n' | b'u' = kind {
+                rest = after;
+                return Some(if *kind == b'n' { TupleValue::Null } else { TupleValue::Unchanged });
+            }
+            let (length, after) = after.split_first_chunk::<4>()?;
+            let (value, after) = after.split_at_checked(u32::from_be_bytes(*length) as usize)?;
+            rest = after;
+            Some(if *kind == b't' { TupleValue::Text(value) } else { TupleValue::Binary(value) })
+        })
+    }
+}
+
+impl<'a> FromIterator<TupleValue<'a>> for Tuple {
+    /// A tuple of these values, as it would have been sent.
+    fn from_iter<T: IntoIterator<Item = TupleValue<'a>>>(values: T) -> Tuple {
+        let (mut count, mut bytes) = (0, Vec::new());
+        for value in values {
+            count += 1;
+            let (kind, content) = match value {
+                TupleValue::Null => (b'n', None),
+                TupleValue::Unchanged => (b'u', None),
+                TupleValue::Text(content) => (b't', Some(content)),
+                TupleValue::Binary(content) => (b'b', Some(content)),
+            };
+            bytes.push(kind);
+            if let Some(content) = content {
+                bytes.extend_from_slice(&(content.len() as u32).to_be_bytes());
+                bytes.extend_from_slice(content);
+            }
+        }
+        Tuple { count, bytes: bytes.into() }
+    }
 }
 
 /// Parses messages in stream order; remembers whether it is inside a stream block, where messages
@@ -328,21 +381,19 @@ fn relation(c: &mut Cursor) -> Result<Relation, DecodeError> {
 }
 
 fn tuple(c: &mut Cursor) -> Result<Tuple, DecodeError> {
-    let count = c.i16()?;
-    let mut values = Vec::with_capacity(usize::try_from(count).unwrap_or(0));
+    let count = usize::try_from(c.i16()?).unwrap_or(0);
+    let start = c.position();
     for _ in 0..count {
-        values.push(match c.u8()? {
-            b'n' => TupleValue::Null,
-            b'u' => TupleValue::Unchanged,
-            kind @ (b't' | b'b') => {
+        match c.u8()? {
+            b'n' | b'u' => {}
+            b't' | b'b' => {
                 let length = c.u32()?;
-                let bytes = c.take(length as usize)?;
-                if kind == b't' { TupleValue::Text(bytes) } else { TupleValue::Binary(bytes) }
+                c.skip(length as usize)?;
             }
             byte => return Err(DecodeError::Unknown { what: "column kind", byte }),
-        });
+        }
     }
-    Ok(Tuple { values })
+    Ok(Tuple { count, bytes: c.since(start) })
 }
 
 #[cfg(test)]
@@ -359,14 +410,14 @@ mod tests {
     fn an_update_with_its_old_key() {
         let bytes = message(&[b"U\0\0\0\x07K\0\x02t\0\0\0\x011n", b"N\0\x02t\0\0\0\x012u"]);
         let decoded = Decoder::default().decode(bytes);
-        let text = |s: &'static str| TupleValue::Text(Bytes::from_static(s.as_bytes()));
+        let text = |s: &'static str| TupleValue::Text(s.as_bytes());
         assert_eq!(
             decoded,
             Ok(ReplicationMessage::Update {
                 xid: None,
                 relation: TableOid(7),
-                old: Some(OldTuple::Key(Tuple { values: vec![text("1"), TupleValue::Null] })),
-                new: Tuple { values: vec![text("2"), TupleValue::Unchanged] },
+                old: Some(OldTuple::Key([text("1"), TupleValue::Null].into_iter().collect())),
+                new: [text("2"), TupleValue::Unchanged].into_iter().collect(),
             })
         );
     }

@@ -12,17 +12,21 @@ use crate::{
 #[derive(Debug)]
 pub struct RowDecoder {
     columns: Vec<Column>,
-    /// Fields that a tuple must have.
-    fields: usize,
-    scratch: Vec<Vec<u8>>,
+    fields: Vec<Field>,
+}
+
+/// A field of the tuples.
+#[derive(Debug, Default)]
+struct Field {
+    /// Its column; `None` for one that is not mirrored.
+    column: Option<usize>,
+    scratch: Vec<u8>,
 }
 
 #[derive(Debug)]
 struct Column {
     name: String,
     ty: Arc<PgType>,
-    /// Which field of the tuple.
-    field: usize,
     /// COPY brings its text.
     copied_as_text: bool,
 }
@@ -75,63 +79,78 @@ impl RowDecoder {
         let columns: Vec<Column> = schema
             .columns
             .iter()
-            .zip(fields)
-            .map(|(c, field)| Column {
+            .map(|c| Column {
                 name: c.name.clone(),
                 ty: Arc::clone(&c.pg_type),
-                field,
                 copied_as_text: c.pg_type.is_opaque(),
             })
             .collect();
-        let scratch = columns.iter().map(|_| Vec::new()).collect();
-        RowDecoder { columns, fields: count, scratch }
+        let field = |field| Field {
+            column: fields.iter().position(|of_column| *of_column == field),
+            scratch: Vec::new(),
+        };
+        RowDecoder { columns, fields: (0..count).map(field).collect() }
     }
 
-    /// A row from the stream. `unchanged` gives the old row's value of a column that was not sent.
+    /// A row from the stream. `unchanged` gives the old row's value of a column that was not sent. `row`
+    /// gives its memory, not its content.
     pub fn row<'a>(
         &'a mut self,
         tuple: &'a Tuple,
+        mut row: Vec<Datum<'a>>,
         unchanged: impl Fn(usize) -> Option<Datum<'a>>,
     ) -> Result<Vec<Datum<'a>>, DecodeError> {
-        let positions = 0..self.columns.len();
-        self.values(tuple, positions, unchanged)
+        row.clear();
+        row.resize(self.columns.len(), Datum::Null);
+        self.values(tuple, &mut row, unchanged, Some)?;
+        Ok(row)
     }
 
-    /// Some columns of a tuple from the stream, in the order of `positions` (ascending): a key.
+    /// Some columns of a tuple from the stream, in the order of `positions`: a key, in the memory of
+    /// another.
     pub fn key<'a>(
         &'a mut self,
         tuple: &'a Tuple,
         positions: &[usize],
+        mut key: Vec<Datum<'a>>,
     ) -> Result<Vec<Datum<'a>>, DecodeError> {
-        self.values(tuple, positions.iter().copied(), |_| None)
+        key.clear();
+        key.resize(positions.len(), Datum::Null);
+        let place = |position| positions.iter().position(|p| *p == position);
+        self.values(tuple, &mut key, |_| None, place)?;
+        Ok(key)
     }
 
+    /// Puts the values of columns where `place` says, until each place has one.
     fn values<'a>(
         &'a mut self,
         tuple: &'a Tuple,
-        positions: impl Iterator<Item = usize>,
+        out: &mut [Datum<'a>],
         unchanged: impl Fn(usize) -> Option<Datum<'a>>,
-    ) -> Result<Vec<Datum<'a>>, DecodeError> {
-        if tuple.values.len() != self.fields {
-            let (count, expected) = (tuple.values.len(), self.fields);
+        place: impl Fn(usize) -> Option<usize>,
+    ) -> Result<(), DecodeError> {
+        if tuple.len() != self.fields.len() {
+            let (count, expected) = (tuple.len(), self.fields.len());
             return Err(DecodeError::Columns { what: "a tuple", count, expected });
         }
-        let mut scratch = self.scratch.iter_mut();
-        let mut row = Vec::with_capacity(positions.size_hint().0);
-        for position in positions {
-            let (Some(column), Some(scratch)) = (self.columns.get(position), scratch.next()) else {
-                return Err(DecodeError::Columns { what: "a key", count: position, expected: self.fields });
-            };
-            let datum = match tuple.values.get(column.field) {
-                Some(TupleValue::Null) | None => Datum::Null,
-                Some(TupleValue::Unchanged) => unchanged(position)
+        let mut left = out.len();
+        for (field, value) in self.fields.iter_mut().zip(tuple.values()) {
+            if left == 0 {
+                break;
+            }
+            let Some(position) = field.column else { continue };
+            let out = place(position).and_then(|place| out.get_mut(place));
+            let (Some(column), Some(out)) = (self.columns.get(position), out) else { continue };
+            left -= 1;
+            *out = match value {
+                TupleValue::Null => Datum::Null,
+                TupleValue::Unchanged => unchanged(position)
                     .ok_or_else(|| DecodeError::UnchangedWithoutOld { column: column.name.clone() })?,
-                Some(TupleValue::Text(text)) => column.text(text, scratch)?,
-                Some(TupleValue::Binary(bytes)) => column.binary(bytes)?,
+                TupleValue::Text(text) => column.text(text, &mut field.scratch)?,
+                TupleValue::Binary(bytes) => column.binary(bytes)?,
             };
-            row.push(datum);
         }
-        Ok(row)
+        Ok(())
     }
 
     /// Gives the values of a row from a binary COPY, column by column, to `visit`. After an error the
@@ -141,14 +160,14 @@ impl RowDecoder {
         tuple: &mut CopyTuple<'_>,
         mut visit: impl FnMut(usize, Datum<'_>),
     ) -> Result<(), DecodeError> {
-        if tuple.len() != self.fields {
-            let (count, expected) = (tuple.len(), self.fields);
+        if tuple.len() != self.fields.len() {
+            let (count, expected) = (tuple.len(), self.fields.len());
             return Err(DecodeError::Columns { what: "a copied row", count, expected });
         }
-        for (position, (column, scratch)) in self.columns.iter().zip(&mut self.scratch).enumerate() {
+        for (position, (column, field)) in self.columns.iter().zip(&mut self.fields).enumerate() {
             let datum = match tuple.field()? {
                 None => Datum::Null,
-                Some(text) if column.copied_as_text => column.text(text, scratch)?,
+                Some(text) if column.copied_as_text => column.text(text, &mut field.scratch)?,
                 Some(bytes) => column.binary(bytes)?,
             };
             visit(position, datum);

@@ -86,7 +86,8 @@ impl Engine {
         let catalog = self.catalog.load();
         let forbidden = self.forbidden(session, &catalog);
         let bound = bind::bind(candidate, param_types, &catalog, session, forbidden)?;
-        if bound.virtual_table.is_none() && self.store.snapshot().table(bound.schema.oid).is_none() {
+        let snapshot = self.store.snapshot();
+        if bound.tables().into_iter().any(|table| snapshot.table(table.oid).is_none()) {
             return Err(Reason::Loading);
         }
         Ok(Plan::new(bound, param_types, &catalog, session, Arc::clone(&self.status)))

@@ -10,7 +10,7 @@ use super::{
     Reason,
     access::{self, Access, Key, RangeEnd},
     aggregate::Accumulator,
-    bind::Output,
+    bind::{Bound, Output, Subquery},
     plan::Plan,
     predicate::{Operand, Values},
     scalar::Scalar,
@@ -140,18 +140,25 @@ pub(super) fn open(
     stop: &dyn Fn() -> bool,
 ) -> Result<Cursor, Reason> {
     let bound = &plan.bound;
+    if !bound.subqueries.is_empty() {
+        let mut values = Vec::with_capacity(bound.subqueries.len());
+        for Subquery { bound, access } in &bound.subqueries {
+            let view = table(bound, &snapshot)?;
+            let constants = Values { constants: &bound.constants, params: &params };
+            let mut run = Run { bound, access, view: &view, values: constants, stop, seen: 0, failure: None };
+            values.append(&mut run.aggregates()?);
+        }
+        let state = State::Aggregates { values, is_done: false };
+        return Ok(Cursor { plan: Arc::clone(plan), snapshot, params, state, skip: 0, left: 1 });
+    }
     let view = match bound.virtual_table {
         Some(table) => virtual_tables::view(table, &plan.status),
-        None => snapshot.table(bound.schema.oid).ok_or(Reason::Loading)?,
+        None => table(bound, &snapshot)?,
     };
-    // The table may have changed its shape since the statement was bound.
-    if !Arc::ptr_eq(view.schema(), &bound.schema) && **view.schema() != *bound.schema {
-        return Err(Reason::Loading);
-    }
     let values = Values { constants: &bound.constants, params: &params };
     let limit = row_count(bound.limit, values)?.unwrap_or(u64::MAX);
     let offset = row_count(bound.offset, values)?.unwrap_or(0);
-    let mut run = Run { plan, view: &view, values, stop, seen: 0, failure: None };
+    let mut run = Run { bound, access: &plan.access, view: &view, values, stop, seen: 0, failure: None };
     let state = if !bound.aggregates.is_empty() {
         State::Aggregates { values: run.aggregates()?, is_done: false }
     } else if let Some(rows) = run.rows(limit.saturating_add(offset))? {
@@ -160,6 +167,16 @@ pub(super) fn open(
         State::Scan { chunks: view.chunks(), version: view.version(), chunk: 0, row: 0 }
     };
     Ok(Cursor { plan: Arc::clone(plan), snapshot, params, state, skip: offset, left: limit })
+}
+
+/// The table of a query, as the query was bound to it.
+fn table(bound: &Bound, snapshot: &Snapshot) -> Result<TableView, Reason> {
+    let view = snapshot.table(bound.schema.oid).ok_or(Reason::Loading)?;
+    // It may have changed its shape since.
+    if !Arc::ptr_eq(view.schema(), &bound.schema) && **view.schema() != *bound.schema {
+        return Err(Reason::Loading);
+    }
+    Ok(view)
 }
 
 /// The value of LIMIT or OFFSET: NULL is none, negative is an error of the primary's.
@@ -175,7 +192,8 @@ fn row_count(operand: Option<Operand>, values: Values<'_>) -> Result<Option<u64>
 
 /// The work of `open`.
 struct Run<'a> {
-    plan: &'a Plan,
+    bound: &'a Bound,
+    access: &'a Access,
     view: &'a TableView,
     values: Values<'a>,
     stop: &'a dyn Fn() -> bool,
@@ -185,8 +203,7 @@ struct Run<'a> {
 
 impl Run<'_> {
     fn aggregates(&mut self) -> Result<Vec<Value>, Reason> {
-        let mut accumulators: Vec<Accumulator> =
-            self.plan.bound.aggregates.iter().map(Accumulator::new).collect();
+        let mut accumulators: Vec<Accumulator> = self.bound.aggregates.iter().map(Accumulator::new).collect();
         let mut add = |row: Row<'_>| accumulators.iter_mut().try_for_each(|a| a.add(row));
         let mut failure = None;
         let is_found = self.by_index(&mut |_, row| match add(row.row()) {
@@ -208,10 +225,9 @@ impl Run<'_> {
     /// The rows, in order where one is asked for: at least the first `wanted`. `None` where a scan may
     /// stream them.
     fn rows(&mut self, wanted: u64) -> Result<Option<Vec<RowRef>>, Reason> {
-        let plan = self.plan;
-        let order = &plan.bound.order;
+        let (order, access) = (&self.bound.order, self.access);
         let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
-        let is_ordered = order.is_empty() || matches!(plan.access, Access::Range { is_ordered: true, .. });
+        let is_ordered = order.is_empty() || matches!(access, Access::Range { is_ordered: true, .. });
         // An index that yields its rows in order may be read as far as the limit; else a limit on
         // how much of the table it may be.
         let many = if is_ordered && wanted < usize::MAX {
@@ -219,7 +235,7 @@ impl Run<'_> {
         } else {
             MANY_ROWS.max(self.view.row_estimate() / 8)
         };
-        if plan.access != Access::Scan {
+        if *access != Access::Scan {
             let mut rows = Vec::new();
             let mut is_too_much = false;
             if is_ordered && wanted == 0 {
@@ -279,8 +295,7 @@ impl Run<'_> {
         &mut self,
         visit: &mut dyn FnMut(&mut Self, RowRef) -> ControlFlow<()>,
     ) -> Result<bool, Reason> {
-        let plan = self.plan;
-        match &plan.access {
+        match self.access {
             Access::Scan => return Ok(false),
             Access::Keys { index, parts, .. } => self.by_keys(*index, parts, visit),
             Access::Range { index, prefix, lower, upper, reverse, .. } => {
@@ -403,7 +418,7 @@ impl Run<'_> {
     }
 
     fn passes(&self, row: Row<'_>) -> bool {
-        self.plan.bound.predicate.eval(row, self.values) == Some(true)
+        self.bound.predicate.eval(row, self.values) == Some(true)
     }
 
     fn is_stopped(&mut self) -> bool {
@@ -412,7 +427,7 @@ impl Run<'_> {
     }
 
     fn column(&self, index: usize, part: usize) -> Option<&crate::types::ColumnSchema> {
-        let schema = &self.plan.bound.schema;
+        let schema = &self.bound.schema;
         schema.columns.get(*schema.indexes.get(index)?.columns.get(part)?)
     }
 

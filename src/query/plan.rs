@@ -111,7 +111,7 @@ impl Plan {
         self.catalog_version
     }
 
-    /// The table that is read; `None` for one of our own views.
+    /// The (first) table that is read; `None` for one of our own views.
     pub fn table(&self) -> Option<TableOid> {
         self.bound.virtual_table.is_none().then_some(self.bound.schema.oid)
     }

@@ -370,6 +370,8 @@ fn parameters_get_the_types_that_postgres_gives() {
         ("select id from users where id = $1", &[0, oid::TEXT], &[oid::INT4, oid::TEXT]),
         ("select id from users limit $1 offset $2", &[], &[oid::INT8, oid::INT8]),
         ("select id from users where id = $1::bigint", &[], &[oid::INT8]),
+        ("select id from users where id = $1::integer", &[oid::INT2], &[oid::INT2]),
+        ("select id from users where id in ($1::bigint, $2)", &[oid::INT2], &[oid::INT2, oid::INT8]),
     ] {
         let types: Result<Vec<u32>, Reason> =
             fixture.plan(sql, declared).map(|p| p.param_types().iter().map(|t| t.0).collect());
@@ -377,6 +379,8 @@ fn parameters_get_the_types_that_postgres_gives() {
     }
     assert_eq!(fixture.plan("select id from users where id = $1", &[oid::TEXT]).err(), Some(Reason::Type));
     assert_eq!(fixture.plan("select id from users where id = $1", &[600]).err(), Some(Reason::Type));
+    let narrower = fixture.plan("select id from users where id = $1::int2", &[oid::INT4]);
+    assert_eq!(narrower.err(), Some(Reason::Type));
 }
 
 #[test]
@@ -402,6 +406,18 @@ fn answers() {
         ("select sum(id) from users where id > 9", &[], Ok(&["Null"])),
         ("select max(id) from users limit 0", &[], Ok(&[])),
         ("select 'x' from users where id = 1", &[], Ok(&["x"])),
+        (
+            "select (select sum(id) from users), (select count(*) from users where not active)",
+            &[],
+            Ok(&["6"]),
+        ),
+        ("select ((select max(id) from users where id < $1)) x", &[Some("3")], Ok(&["2"])),
+        ("select (select id from users)", &[], Err(Reason::Unsupported)),
+        ("select (select sum(id) from users limit 0)", &[], Err(Reason::Unsupported)),
+        ("select (select sum(id) from users), 1", &[], Err(Reason::Unsupported)),
+        ("select (select sum(id) from users) where false", &[], Err(Reason::Unsupported)),
+        ("select (select sum(x.id) from users)", &[], Err(Reason::Column)),
+        ("select (select sum(id) from loading)", &[], Err(Reason::Loading)),
     ] {
         let rows = fixture.answer(sql, params);
         let rows = rows.as_ref().map(|r| r.iter().map(String::as_str).collect::<Vec<_>>());

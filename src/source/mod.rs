@@ -33,4 +33,4 @@ pub use error::{SourceError, SourceErrorKind};
 pub use progress::Progress;
 pub use slot::{ExportedSnapshot, ReplicationConnection, SlotWait, SystemIdentity};
 pub use snapshot::{Copier, CopyConsumer, CopySink, CopyTable, CopyTotals};
-pub use stream::{Frame, Stream, StreamOptions};
+pub use stream::{Frame, Stream, StreamOptions, StreamReader};

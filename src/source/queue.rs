@@ -22,6 +22,7 @@ pub(super) struct Queue {
     readable: Notify,
     room: Notify,
     closed: Notify,
+    ended: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -30,6 +31,7 @@ struct State {
     bytes: usize,
     taken: u64,
     ended: bool,
+    /// Why, until somebody asks.
     end: Option<SourceError>,
 }
 
@@ -46,21 +48,37 @@ impl Queue {
         self.readable.notify_one();
     }
 
-    /// Waits for frames and moves some to `out`; the end comes after the last.
-    pub(super) async fn take(&self, out: &mut Vec<Frame>) -> Result<(), SourceError> {
-        while !self.try_take(out)? {
+    /// Waits for frames and moves some to `out`; false when the last was taken and none will follow.
+    pub(super) async fn take(&self, out: &mut Vec<Frame>) -> bool {
+        loop {
+            if self.try_take(out) {
+                return true;
+            }
+            if self.state.lock().is_over() {
+                return false;
+            }
             self.readable.notified().await;
         }
-        Ok(())
     }
 
-    fn try_take(&self, out: &mut Vec<Frame>) -> Result<bool, SourceError> {
+    /// Waits for the writer's end and gives its reason; [`SourceError::Ended`] when asked again. Frames
+    /// may still wait to be taken.
+    pub(super) async fn ended(&self) -> SourceError {
+        loop {
+            {
+                let mut state = self.state.lock();
+                if state.ended {
+                    return state.end.take().unwrap_or(SourceError::Ended);
+                }
+            }
+            self.ended.notified().await;
+        }
+    }
+
+    fn try_take(&self, out: &mut Vec<Frame>) -> bool {
         let mut state = self.state.lock();
         if state.frames.is_empty() {
-            return match state.ended {
-                true => Err(state.end.take().unwrap_or(SourceError::Ended)),
-                false => Ok(false),
-            };
+            return false;
         }
         let full = state.bytes >= MAX_BYTES;
         let (mut frames, mut bytes) = (0, 0);
@@ -77,7 +95,7 @@ impl Queue {
         if full && state.bytes < MAX_BYTES {
             self.room.notify_one();
         }
-        Ok(true)
+        true
     }
 
     pub(super) fn is_full(&self) -> bool {
@@ -111,6 +129,7 @@ impl Queue {
         }
         drop(state);
         self.readable.notify_one();
+        self.ended.notify_one();
     }
 
     /// Ends the queue when the writer is dropped, whatever the cause.
@@ -122,6 +141,12 @@ impl Queue {
             }
         }
         EndOnDrop(self)
+    }
+}
+
+impl State {
+    fn is_over(&self) -> bool {
+        self.ended && self.frames.is_empty()
     }
 }
 
@@ -150,10 +175,11 @@ mod tests {
         queue.end(SourceError::ShutdownStorm);
         queue.end(SourceError::Ended);
         let mut out = Vec::new();
-        queue.take(&mut out).await.unwrap();
+        assert!(queue.take(&mut out).await);
         assert_eq!(out, [change(1), Frame::Keepalive { wal_end: Lsn(9) }]);
-        assert!(matches!(queue.take(&mut out).await, Err(SourceError::ShutdownStorm)));
-        assert!(matches!(queue.take(&mut out).await, Err(SourceError::Ended)));
+        assert!(!queue.take(&mut out).await);
+        assert!(matches!(queue.ended().await, SourceError::ShutdownStorm));
+        assert!(matches!(queue.ended().await, SourceError::Ended));
     }
 
     #[tokio::test]
@@ -163,13 +189,13 @@ mod tests {
             queue.push(vec![change(1 << 20)]);
         }
         let mut out = Vec::new();
-        queue.take(&mut out).await.unwrap();
+        assert!(queue.take(&mut out).await);
         assert_eq!(out.len(), 4, "a take is bounded in bytes");
         queue.room().await;
         assert!(!queue.is_full());
         assert_eq!(queue.taken(), 4);
         drop(queue.end_on_drop());
-        while queue.take(&mut out).await.is_ok() {}
+        while queue.take(&mut out).await {}
         assert!(out.len() > 60);
     }
 }

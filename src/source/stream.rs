@@ -51,6 +51,14 @@ pub struct Stream {
     _io: IoThread,
 }
 
+/// The end of a stream where its frames come out, for whoever applies them. It outlives the stream:
+/// what has arrived can still be taken.
+#[derive(Debug)]
+pub struct StreamReader {
+    queue: Arc<Queue>,
+    progress: Arc<Progress>,
+}
+
 /// Status intervals without a word, though asked for one, after which the connection counts as dead.
 /// Generous, because a decoder that skips a large transaction can be silent for a while, and losing the
 /// connection costs a temporary slot; staleness is judged elsewhere and much sooner.
@@ -64,6 +72,14 @@ const STORM_PINGS: u32 = 50;
 /// A second ping sooner than this is answered only then: it bounds a storm to 100 pings a second and
 /// gives the reader the time to apply what it holds.
 const ANSWER_GAP: Duration = Duration::from_millis(10);
+/// A primary that decodes a large transaction, or many small ones, sends each message by itself, and a
+/// read for each costs as much as applying it. After this many reads on each other's heels, with no more
+/// than [`HEEL`] between, the next one waits for [`GATHER`], and so on as long as a wait brings
+/// [`GATHERED`] messages. A single transaction of a few rows is read before that and never waits.
+const HEELS: u32 = 6;
+const HEEL: Duration = Duration::from_micros(150);
+const GATHER: Duration = Duration::from_millis(1);
+const GATHERED: usize = 32;
 /// Seconds from 1970 to 2000, PostgreSQL's epoch.
 const EPOCH_S: u64 = 946_684_800;
 
@@ -103,6 +119,7 @@ impl ReplicationConnection {
             progress: Arc::clone(&progress),
             interval: interval_s.max(Duration::from_millis(10)),
             last_heard: Instant::now(),
+            heels: 0,
             last_taken: (0, Instant::now()),
             outstanding: false,
             asked_again: false,
@@ -140,16 +157,30 @@ fn start_command(slot: &str, start: Lsn, version: u32, options: &StreamOptions) 
 }
 
 impl Stream {
-    /// Waits for at least one frame and appends what has come, up to a bound. Cancel safe.
-    ///
-    /// # Errors
-    /// What ended the stream, after all frames before it; [`SourceError::Ended`] when asked again.
-    pub async fn next(&mut self, out: &mut Vec<Frame>) -> Result<(), SourceError> {
-        self.queue.take(out).await
+    /// The frames. One reader at a time gets them.
+    pub fn reader(&self) -> StreamReader {
+        StreamReader { queue: Arc::clone(&self.queue), progress: Arc::clone(&self.progress) }
+    }
+
+    /// Waits for the end and says why; [`SourceError::Ended`] when asked again. Cancel safe.
+    pub async fn ended(&self) -> SourceError {
+        self.queue.ended().await
     }
 
     /// What is reported to the primary: moved by whoever applies the frames.
     pub fn progress(&self) -> &Arc<Progress> {
+        &self.progress
+    }
+}
+
+impl StreamReader {
+    /// Waits for at least one frame and appends what has come, up to a bound; false when the stream has
+    /// ended and everything was taken. Cancel safe.
+    pub async fn next(&mut self, out: &mut Vec<Frame>) -> bool {
+        self.queue.take(out).await
+    }
+
+    pub fn progress(&self) -> &Progress {
         &self.progress
     }
 }
@@ -168,6 +199,8 @@ struct Io {
     progress: Arc<Progress>,
     interval: Duration,
     last_heard: Instant,
+    /// Reads that followed each other at once.
+    heels: u32,
     /// How many frames had been taken when it was last looked at, and when that number changed.
     last_taken: (u64, Instant),
     /// A question of ours is not answered yet.
@@ -216,7 +249,15 @@ impl Io {
                 // 5. The regular status.
                 _ = tick.tick() => self.on_tick(full)?,
                 // 6. Messages, as long as there is room for them.
-                filled = self.reader.fill(), if !full => { filled?; self.drain()? }
+                filled = self.reader.fill(), if !full => {
+                    filled?;
+                    self.drain()?;
+                    if self.heels >= HEELS {
+                        // Blocks the thread, which has nothing else to do: the runtime's timers are no
+                        // finer than a millisecond.
+                        std::thread::sleep(GATHER);
+                    }
+                }
                 // 7. Room again.
                 () = self.queue.room(), if full => {}
             }
@@ -277,6 +318,7 @@ impl Io {
     /// Takes every complete message from the buffer.
     fn drain(&mut self) -> Result<(), SourceError> {
         let now = Instant::now();
+        let since = now - self.last_heard;
         self.last_heard = now;
         let mut frames = Vec::new();
         let mut end = None;
@@ -289,6 +331,11 @@ impl Io {
                 Err(error) => end = Some(error),
             }
         }
+        self.heels = match self.heels {
+            HEELS if frames.len() >= GATHERED => HEELS,
+            heels if heels < HEELS && since <= HEEL => heels + 1,
+            _ => 0,
+        };
         // What came before an error is good.
         self.queue.push(frames);
         match end {

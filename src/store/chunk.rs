@@ -137,6 +137,12 @@ impl Chunk {
         (begin <= version.0 && version.0 < end).then_some(Row { chunk: self, number })
     }
 
+    /// The row with this number, unless the writer has ended it.
+    pub(super) fn live_row(&self, number: u32) -> Option<Row<'_>> {
+        let (_, end) = self.lifetime(number)?;
+        (end == LIVE).then_some(Row { chunk: self, number })
+    }
+
     pub(super) fn is_tail(&self) -> bool {
         matches!(self.body, Body::Tail(_))
     }

@@ -7,11 +7,11 @@ use std::{
     sync::{Arc, atomic::AtomicI64},
 };
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 use hashbrown::DefaultHashBuilder;
 
 use super::{
-    chunk::{Chunk, LIVE, RowRef, physical_columns},
+    chunk::{Chunk, RowRef, physical_columns},
     index::{HashIndex, Key, KeyRange, OrderedIndex, RowId},
 };
 use crate::types::{Datum, IndexKind, IndexSchema, Physical, TableSchema, order};
@@ -142,8 +142,8 @@ impl Generation {
         }
     }
 
-    pub(super) fn directory(&self) -> Arc<Directory> {
-        self.directory.load_full()
+    pub(super) fn directory(&self) -> Guard<Arc<Directory>> {
+        self.directory.load()
     }
 
     pub(super) fn set_directory(&self, directory: Directory) {
@@ -165,16 +165,15 @@ impl Generation {
     }
 
     /// Enters a new row version into every index.
-    pub(super) fn index_row(&self, row: &RowRef) {
-        let id = row_id(row);
+    pub(super) fn index_row(&self, id: RowId, row: &[Datum<'_>]) {
         let mut key = Vec::new();
         for structure in &self.structures {
             match &structure.index {
                 Index::Hash(index) => {
-                    index.insert(self.hash(&structure.columns, |c| row.datum(c), &mut key), id);
+                    index.insert(self.hash(&structure.columns, |c| row[c], &mut key), id);
                 }
                 Index::Ordered { index, integer } => {
-                    index.insert(self.key(&structure.columns, *integer, |c| row.datum(c)), id);
+                    index.insert(self.key(&structure.columns, *integer, |c| row[c]), id);
                 }
             }
         }
@@ -232,10 +231,18 @@ impl Generation {
         let directory = self.directory.load();
         let reader = hash_index.read();
         reader.find(hash).find_map(|id| {
-            let row = self.resolve(&directory, id)?;
-            let live = row.chunk.lifetime(row.number).is_some_and(|(_, end)| end == LIVE);
-            let same = || columns.iter().zip(identity).all(|(c, d)| row.datum(*c).identical(d));
-            (live && same()).then_some(row)
+            // Only the row that is found needs to keep its chunk.
+            let moved;
+            let chunk = match directory.find(id.chunk()) {
+                Some(chunk) => chunk,
+                None => {
+                    moved = self.resolve(&directory, id)?;
+                    &moved.chunk
+                }
+            };
+            let row = chunk.live_row(id.number())?;
+            let same = columns.iter().zip(identity).all(|(c, d)| row.datum(*c).identical(d));
+            same.then(|| RowRef { chunk: Arc::clone(chunk), number: id.number() })
         })
     }
 

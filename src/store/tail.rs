@@ -8,11 +8,19 @@ use std::sync::{
     atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
 };
 
+use bytes::{BufMut, Bytes, BytesMut};
+use parking_lot::Mutex;
+
 use super::chunk::{CHUNK_ROWS, LIVE};
 use crate::types::{Datum, Physical};
 
 /// Slots are allocated in runs of this many, so that a small table costs little.
 const RUN_ROWS: usize = 256;
+
+/// Values are written into blocks, which grow from the first size to the second: a row by itself would
+/// cost an allocation.
+const BLOCK_BYTES_MIN: usize = 1 << 10;
+const BLOCK_BYTES_MAX: usize = 64 << 10;
 
 /// [`RUN_ROWS`] slots.
 type Run = Box<[OnceLock<TailRow>]>;
@@ -22,6 +30,8 @@ pub(super) struct Tail {
     runs: Box<[OnceLock<Run>]>,
     len: AtomicU32,
     bytes: AtomicUsize,
+    /// The free end of the last block. Only the writer locks it.
+    block: Mutex<BytesMut>,
 }
 
 #[derive(Debug)]
@@ -29,7 +39,7 @@ pub(super) struct TailRow {
     pub(super) begin: u64,
     pub(super) end: AtomicU64,
     /// An end offset for each column (the top bit set for NULL), then the values.
-    data: Box<[u8]>,
+    data: Bytes,
 }
 
 const NULL_BIT: u32 = 1 << 31;
@@ -40,6 +50,7 @@ impl Tail {
             runs: (0..CHUNK_ROWS / RUN_ROWS).map(|_| OnceLock::new()).collect(),
             len: AtomicU32::new(0),
             bytes: AtomicUsize::new(0),
+            block: Mutex::default(),
         }
     }
 
@@ -61,8 +72,17 @@ impl Tail {
             added += RUN_ROWS * size_of::<OnceLock<TailRow>>();
             (0..RUN_ROWS).map(|_| OnceLock::new()).collect()
         });
-        let data = encode(row);
-        added += data.len();
+        let data = {
+            let mut block = self.block.lock();
+            let size = row.iter().map(|d| 4 + width(d)).sum();
+            if block.capacity() < size {
+                let next = (self.bytes() / 8).clamp(BLOCK_BYTES_MIN, BLOCK_BYTES_MAX).max(size);
+                *block = BytesMut::with_capacity(next);
+                added += next;
+            }
+            encode(row, &mut block);
+            block.split().freeze()
+        };
         let fresh =
             run[number as usize % RUN_ROWS].set(TailRow { begin, end: AtomicU64::new(LIVE), data }).is_ok();
         debug_assert!(fresh, "a slot is written once");
@@ -94,30 +114,27 @@ impl TailRow {
     }
 }
 
-fn encode(row: &[Datum<'_>]) -> Box<[u8]> {
-    let size: usize = row.iter().map(|d| 4 + width(d)).sum();
-    let mut out = Vec::with_capacity(size);
+fn encode(row: &[Datum<'_>], out: &mut BytesMut) {
     let mut end = 0u32;
     for datum in row {
         end += width(datum) as u32;
         let mark = if datum.is_null() { end | NULL_BIT } else { end };
-        out.extend_from_slice(&mark.to_ne_bytes());
+        out.put_slice(&mark.to_ne_bytes());
     }
     for datum in row {
         match datum {
             Datum::Null => {}
-            Datum::Bool(v) => out.push(u8::from(*v)),
-            Datum::Int2(v) => out.extend_from_slice(&v.to_ne_bytes()),
-            Datum::Int4(v) => out.extend_from_slice(&v.to_ne_bytes()),
-            Datum::Int8(v) => out.extend_from_slice(&v.to_ne_bytes()),
-            Datum::Oid(v) => out.extend_from_slice(&v.to_ne_bytes()),
-            Datum::Float4(v) => out.extend_from_slice(&v.to_ne_bytes()),
-            Datum::Float8(v) => out.extend_from_slice(&v.to_ne_bytes()),
-            Datum::Uuid(v) => out.extend_from_slice(v),
-            Datum::Bytes(v) => out.extend_from_slice(v),
+            Datum::Bool(v) => out.put_u8(u8::from(*v)),
+            Datum::Int2(v) => out.put_slice(&v.to_ne_bytes()),
+            Datum::Int4(v) => out.put_slice(&v.to_ne_bytes()),
+            Datum::Int8(v) => out.put_slice(&v.to_ne_bytes()),
+            Datum::Oid(v) => out.put_slice(&v.to_ne_bytes()),
+            Datum::Float4(v) => out.put_slice(&v.to_ne_bytes()),
+            Datum::Float8(v) => out.put_slice(&v.to_ne_bytes()),
+            Datum::Uuid(v) => out.put_slice(v),
+            Datum::Bytes(v) => out.put_slice(v),
         }
     }
-    out.into()
 }
 
 fn width(datum: &Datum<'_>) -> usize {

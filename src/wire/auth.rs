@@ -13,7 +13,7 @@ use super::{
     frame::{Fields, Frame},
     lease::settings_key,
     pool::{Key, Member, Slot},
-    scram::{Exchange, Verifier},
+    scram::{Binding, Exchange, Failed, Verifier},
     startup::Startup,
     upstream::Upstream,
 };
@@ -168,7 +168,7 @@ async fn by_verifier(
     let verifier = found.as_ref().and_then(|known| known.verifier.clone());
     let is_mock = verifier.is_none();
     let verifier = verifier.unwrap_or_else(|| shared.verifiers.mock(&startup.user));
-    let keys = exchange(client, &startup.user, verifier, shared.binding.as_deref()).await?;
+    let keys = exchange(client, &startup.user, verifier).await?;
     let Some(known) = found.filter(|_| !is_mock) else { return Err(failed()) };
     if let Some(refusal) = known.refusal {
         return Err(End::Fatal(refusal));
@@ -231,55 +231,67 @@ pub(super) fn refusal(error: &PrimaryError) -> Problem {
     }
 }
 
-/// Our own check of a password.
+/// Our own check of a password, bound to our certificate where the client can.
 async fn scram(client: &mut Client, user: &str, password: Option<&str>) -> Result<(), End> {
-    let failed = || End::Fatal(Problem::Password { user: user.into() });
+    let failed = |failed| refused(user, failed);
     // Somebody unknown costs the same and fails at the same step.
     let known = password.is_some();
     let password = password.map_or_else(|| format!("{:x}", rand::random::<u128>()), str::to_owned);
     let verifier = tokio::task::spawn_blocking(move || Verifier::of_password(&password)).await;
-    let verifier = verifier.ok().flatten().ok_or_else(failed)?;
-    exchange(client, user, verifier, None).await?;
+    let verifier = verifier.ok().flatten().ok_or_else(|| failed(Failed::Proof))?;
+    exchange(client, user, verifier).await?;
     match known {
         true => Ok(()),
-        false => Err(failed()),
+        false => Err(failed(Failed::Proof)),
     }
 }
 
-/// The SCRAM exchange with the client, bound to our certificate if `offered` and the client can.
-async fn exchange(
-    client: &mut Client,
-    user: &str,
-    verifier: Verifier,
-    offered: Option<&[u8]>,
-) -> Result<ScramKeys, End> {
-    let failed = || End::Fatal(Problem::Password { user: user.into() });
-    let offered = offered.filter(|_| client.is_encrypted());
-    backend::authentication(
-        &mut client.output,
-        10,
-        match offered {
-            Some(_) => b"SCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0",
-            None => b"SCRAM-SHA-256\0\0",
-        },
-    );
+/// What the client is told when its exchange has failed.
+fn refused(user: &str, failed: Failed) -> End {
+    End::Fatal(match failed {
+        Failed::Proof => Problem::Password { user: user.into() },
+        Failed::Malformed(detail) => Problem::Scram { detail },
+        Failed::Downgraded => Problem::Downgraded,
+        Failed::Unbound => Problem::Unbound,
+    })
+}
+
+/// The SCRAM exchange with the client, bound to our certificate where the client can.
+async fn exchange(client: &mut Client, user: &str, verifier: Verifier) -> Result<ScramKeys, End> {
+    let failed = |failed| refused(user, failed);
+    let end_point = client.end_point().map(<[u8]>::to_vec);
+    backend::authentication(&mut client.output, 10, mechanisms(end_point.is_some()));
     client.flush().await?;
     let first = credential(client, MAX_SASL).await?;
     let mut fields = Fields(first.body());
     let malformed = |_| End::Fatal(Problem::Protocol("malformed SASL message".into()));
     let mechanism = fields.string().map_err(malformed)?;
     let length = fields.i32().map_err(malformed)?;
-    let bound = mechanism == SCRAM_SHA_256_PLUS;
-    if !(bound || mechanism == SCRAM_SHA_256) || usize::try_from(length).ok() != Some(fields.0.len()) {
+    let binding = match (mechanism, &end_point) {
+        (SCRAM_SHA_256_PLUS, Some(hash)) => Some(Binding::Chosen(hash)),
+        (SCRAM_SHA_256, Some(_)) => Some(Binding::Offered),
+        (SCRAM_SHA_256, None) => Some(Binding::Impossible),
+        _ => None,
+    };
+    let length_fits = usize::try_from(length).ok() == Some(fields.0.len());
+    let Some(binding) = binding.filter(|_| length_fits) else {
         return Err(End::Fatal(Problem::Protocol("client selected an invalid SASL mechanism".into())));
-    }
-    let exchange = Exchange::begin(verifier, fields.0, offered, bound).map_err(|_| failed())?;
+    };
+    let exchange = Exchange::begin(verifier, fields.0, binding).map_err(failed)?;
     backend::authentication(&mut client.output, 11, exchange.server_first().as_bytes());
     client.flush().await?;
     let last = credential(client, MAX_SASL).await?;
-    let (proof, keys) = exchange.finish(last.body()).map_err(|_| failed())?;
+    let (proof, keys) = exchange.finish(last.body()).map_err(failed)?;
     backend::authentication(&mut client.output, 12, proof.as_bytes());
     Ok(keys)
+}
+
+/// What AuthenticationSASL offers.
+fn mechanisms(can_bind: bool) -> &'static [u8] {
+    match can_bind {
+        true => b"SCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0",
+        false => b"SCRAM-SHA-256\0\0",
+    }
 }
 
 /// A password or SASL message.

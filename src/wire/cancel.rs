@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 use rand::Rng;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::primary;
 
@@ -36,8 +36,10 @@ pub(super) struct Slot {
 #[derive(Debug, Default)]
 struct Running {
     work: Work,
-    /// Cancel requests on their way to the primary.
-    in_flight: u32,
+    /// A cancel request is on its way to the primary.
+    in_flight: bool,
+    /// Another came meanwhile, which may be for a statement that began after the first had landed.
+    again: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -89,10 +91,14 @@ struct Landed<'a>(&'a Slot);
 
 impl Drop for Landed<'_> {
     fn drop(&mut self) {
-        self.0.running.lock().in_flight -= 1;
+        self.0.running.lock().in_flight = false;
         self.0.settled.notify_one();
     }
 }
+
+/// Cancel requests that are on their way to the primary at one time, of all sessions: each is a
+/// connection to it, and it forks for each.
+static CONNECTIONS: Semaphore = Semaphore::const_new(8);
 
 impl Registered {
     pub(super) fn pid(&self) -> i32 {
@@ -129,7 +135,8 @@ impl Slot {
         loop {
             {
                 let mut running = self.running.lock();
-                if running.in_flight == 0 {
+                if !running.in_flight {
+                    running.again = false;
                     running.work = Work::Upstream { pid, key: key.clone() };
                     return;
                 }
@@ -140,30 +147,42 @@ impl Slot {
 
     /// Waits until no request is on its way to the primary. Nothing runs there, so that none follows.
     pub(super) async fn settled(&self) {
-        while self.running.lock().in_flight > 0 {
+        while self.running.lock().in_flight {
             self.settled.notified().await;
         }
     }
 
-    /// Stops whatever runs, wherever it does.
+    /// Stops whatever runs, wherever it does. However many requests come, one at a time goes to the
+    /// primary for one session.
     pub(super) async fn cancel_running(&self, target: &primary::Target) {
-        let (pid, key) = {
-            let mut running = self.running.lock();
-            match running.work.clone() {
-                Work::Idle => return,
-                Work::Local => {
-                    self.canceled.store(true, Ordering::Release);
-                    return;
+        let mut first = true;
+        loop {
+            let (pid, key) = {
+                let mut running = self.running.lock();
+                match running.work.clone() {
+                    Work::Idle => return,
+                    Work::Local => {
+                        self.canceled.store(true, Ordering::Release);
+                        return;
+                    }
+                    Work::Upstream { .. } if running.in_flight => {
+                        running.again = true;
+                        return;
+                    }
+                    Work::Upstream { .. } if !first && !running.again => return,
+                    Work::Upstream { pid, key } => {
+                        running.in_flight = true;
+                        running.again = false;
+                        (pid, key)
+                    }
                 }
-                Work::Upstream { pid, key } => {
-                    running.in_flight += 1;
-                    (pid, key)
-                }
+            };
+            first = false;
+            let _landed = Landed(self);
+            let Ok(_turn) = CONNECTIONS.acquire().await else { return };
+            if let Err(error) = primary::cancel(target, pid, &key).await {
+                tracing::debug!("a cancel request did not reach the primary: {error}");
             }
-        };
-        let _landed = Landed(self);
-        if let Err(error) = primary::cancel(target, pid, &key).await {
-            tracing::debug!("a cancel request did not reach the primary: {error}");
         }
     }
 
@@ -226,7 +245,7 @@ mod tests {
         let session = registry.register(7, 4);
         let key = Bytes::from_static(b"abcd");
         session.slot.begin_upstream(1, &key).await;
-        session.slot.running.lock().in_flight += 1;
+        session.slot.running.lock().in_flight = true;
         session.slot.end();
         let slot = Arc::clone(&session.slot);
         let next = tokio::spawn(async move { slot.begin_upstream(1, &Bytes::from_static(b"abcd")).await });

@@ -1,6 +1,6 @@
 //! One client's connection: its stream, what came in and what is to go out.
 
-use std::{future::poll_fn, mem::MaybeUninit, pin::Pin, task::ready};
+use std::{future::poll_fn, mem::MaybeUninit, pin::Pin, sync::Arc, task::ready, time::Duration};
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
@@ -9,6 +9,7 @@ use super::{
     backend,
     error::{Problem, Report},
     frame::Frame,
+    lobby::Guest,
     stream::ClientStream,
 };
 
@@ -18,12 +19,16 @@ const READ: usize = 8 * 1024;
 const OUTPUT_IDLE: usize = 4 * 1024;
 /// Output beyond this is sent before more is made.
 pub(super) const OUTPUT_HIGH: usize = 64 * 1024;
+/// How long a last message may take.
+const FAREWELL: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 pub(super) struct Client {
     stream: ClientStream,
     pub(super) input: BytesMut,
     pub(super) output: BytesMut,
+    /// Until it has logged in: told when we wait for the client.
+    pub(super) guest: Option<Arc<Guest>>,
 }
 
 /// The client is gone, or is to be.
@@ -37,11 +42,16 @@ pub(super) enum End {
 
 impl Client {
     pub(super) fn new(stream: ClientStream) -> Client {
-        Client { stream, input: BytesMut::new(), output: BytesMut::new() }
+        Client { stream, input: BytesMut::new(), output: BytesMut::new(), guest: None }
     }
 
     pub(super) fn is_encrypted(&self) -> bool {
         self.stream.is_encrypted()
+    }
+
+    /// What SCRAM can bind a login to: the hash of the certificate that the client was shown.
+    pub(super) fn end_point(&self) -> Option<&[u8]> {
+        self.stream.end_point()
     }
 
     /// Waits for more input. Cancel safe. Memory grows with what has come: what waits for the beginning of a
@@ -87,13 +97,23 @@ impl Client {
 
     /// The next message of the login phase, of at most `max` bytes.
     pub(super) async fn frame(&mut self, max: u32) -> Result<Frame, End> {
+        self.awaits(true);
         loop {
             let frame = Frame::take(&mut self.input, max);
             let frame = frame.map_err(|e| End::Fatal(Problem::Protocol(e.to_string())))?;
             match frame {
-                Some(frame) => return Ok(frame),
+                Some(frame) => {
+                    self.awaits(false);
+                    return Ok(frame);
+                }
                 None => self.fill().await?,
             }
+        }
+    }
+
+    fn awaits(&self, awaits: bool) {
+        if let Some(guest) = &self.guest {
+            guest.awaits(awaits);
         }
     }
 
@@ -106,13 +126,17 @@ impl Client {
         self.stream.flush().await.map_err(|_| End::Closed)
     }
 
-    /// Sends a last error and closes. Errors of the connection end it as well.
+    /// Sends a last error and closes. Errors of the connection end it as well, and a client that does
+    /// not read is not waited for.
     pub(super) async fn end(mut self, last: Option<&Report>) {
         if let Some(report) = last {
             backend::error_response(&mut self.output, report);
         }
-        if self.flush().await.is_ok() {
-            let _ = self.stream.shutdown().await;
-        }
+        let farewell = async {
+            if self.flush().await.is_ok() {
+                let _ = self.stream.shutdown().await;
+            }
+        };
+        let _ = tokio::time::timeout(FAREWELL, farewell).await;
     }
 }

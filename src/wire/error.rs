@@ -67,7 +67,24 @@ pub(super) enum Problem {
         major: u32,
         minor: u32,
     },
+    /// Sent in clear behind a request for encryption, which is named.
+    UnencryptedData(&'static str),
+    /// TCP without TLS under `listen.tls.required`.
+    Unencrypted,
+    NoUser,
+    /// A startup packet in another encoding than UTF-8.
+    Encoding {
+        byte: u8,
+    },
+    /// A login took longer than `limits.login_timeout`.
+    LoginTimeout,
+    TooManyOfRole {
+        role: String,
+    },
     Replication,
+    ReplicationValue {
+        value: String,
+    },
     /// The primary admits our address without asking for a credential.
     Trusted {
         user: String,
@@ -79,6 +96,14 @@ pub(super) enum Problem {
     Password {
         user: String,
     },
+    /// A message of a SCRAM exchange that cannot stand there.
+    Scram {
+        detail: &'static str,
+    },
+    /// The client believes that we offered no channel binding, and we did.
+    Downgraded,
+    /// The client's channel binding is not to our certificate.
+    Unbound,
     /// The primary cannot be reached, or closed our connection.
     PrimaryDown {
         fatal: bool,
@@ -135,6 +160,32 @@ impl Problem {
                 "0A000",
                 format!("unsupported frontend protocol {major}.{minor}: server supports 3.0 to 3.2"),
             ),
+            Problem::UnencryptedData(request) => {
+                Report::fatal("08P01", format!("received unencrypted data after {request} request")).with_detail(
+                    "This could be either a client-software bug or evidence of an attempted \
+                     man-in-the-middle attack.",
+                )
+            }
+            Problem::Unencrypted => Report::fatal("28000", "the connection is not encrypted")
+                .with_hint("Connect with sslmode=require; listen.tls in Millpond's configuration asks for it."),
+            Problem::NoUser => {
+                Report::fatal("28000", "no PostgreSQL user name specified in startup packet")
+            }
+            Problem::Encoding { byte } => Report::fatal(
+                "22021",
+                format!("invalid byte sequence for encoding \"UTF8\": 0x{byte:02x}"),
+            ),
+            Problem::LoginTimeout => {
+                Report::fatal("57014", "canceling authentication due to timeout")
+            }
+            Problem::TooManyOfRole { role } => {
+                Report::fatal("53300", format!("too many connections for role \"{role}\""))
+            }
+            Problem::ReplicationValue { value } => Report::fatal(
+                "22023",
+                format!("invalid value for parameter \"replication\": \"{value}\""),
+            )
+            .with_hint("Valid values are: \"false\", 0, \"true\", 1, \"database\"."),
             Problem::Replication => {
                 Report::fatal("0A000", "Millpond does not hand on replication connections")
                     .with_hint("Connect to the primary itself.")
@@ -160,6 +211,15 @@ impl Problem {
             Problem::Password { user } => {
                 Report::fatal("28P01", format!("password authentication failed for user \"{user}\""))
             }
+            Problem::Scram { detail } => {
+                Report::fatal("08P01", "malformed SCRAM message").with_detail(*detail)
+            }
+            Problem::Downgraded => Report::fatal("28000", "SCRAM channel binding negotiation error")
+                .with_detail(
+                    "The client supports SCRAM channel binding but thinks the server does not.  However, this \
+                     server does support channel binding.",
+                ),
+            Problem::Unbound => Report::fatal("28000", "SCRAM channel binding check failed"),
             Problem::PrimaryDown { fatal, message } => Report {
                 fatal: *fatal,
                 ..Report::error("08006", message)

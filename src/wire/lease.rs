@@ -65,6 +65,8 @@ impl Traces {
 #[derive(Debug, Default)]
 pub(super) struct Former {
     pub(super) pid: i32,
+    /// It was lost: the next one may be of a primary that is another by now.
+    lost: bool,
     /// What the client was told of parameters.
     parameters: HashMap<String, String>,
 }
@@ -72,7 +74,7 @@ pub(super) struct Former {
 impl Former {
     /// No connection yet: the client was told what another login of its key was.
     pub(super) fn told(parameters: HashMap<String, String>) -> Former {
-        Former { pid: 0, parameters }
+        Former { pid: 0, lost: false, parameters }
     }
 }
 
@@ -167,7 +169,7 @@ impl Session {
                 self.facts.dirty = true;
             }
         }
-        self.former = Former::default();
+        self.facts.dirty |= std::mem::take(&mut self.former).lost;
         self.upstream = Some(upstream);
         self.statements.forget_upstream();
     }
@@ -176,13 +178,14 @@ impl Session {
     pub(super) fn lose(&mut self, error: &PrimaryError) {
         tracing::info!("a session lost its connection to the primary: {error}");
         self.part();
+        self.former.lost = true;
     }
 
     /// Takes the connection off the session.
     fn part(&mut self) -> Option<Upstream> {
         let mut upstream = self.upstream.take()?;
         let parameters = std::mem::take(&mut upstream.parameters);
-        self.former = Former { pid: upstream.pid, parameters: parameters.clone() };
+        self.former = Former { pid: upstream.pid, lost: false, parameters: parameters.clone() };
         upstream.parameters = parameters;
         self.statements.forget_upstream();
         Some(upstream)

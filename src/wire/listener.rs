@@ -1,27 +1,15 @@
-//! The port: opened early, accepting in one place, serving on threads of its own.
+//! Serving: accepting in one place, dealing connections to threads of their own, logging clients in.
 
-use std::{
-    io,
-    net::SocketAddr,
-    os::unix::fs::FileTypeExt,
-    path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    thread,
-    time::Duration,
-};
+use std::{sync::Arc, thread, time::Duration};
 
+use bytes::BytesMut;
 use rand::Rng;
 use tokio::{
-    net::{TcpListener, TcpStream, UnixListener, UnixStream},
     runtime,
-    sync::mpsc,
+    sync::mpsc::{self, error::TrySendError},
     task::{JoinSet, LocalSet},
-    time::{MissedTickBehavior, interval, sleep, timeout},
+    time::{Instant, MissedTickBehavior, interval, sleep, timeout, timeout_at},
 };
-use tokio_rustls::rustls::ServerConfig;
 
 use super::{
     Shared, auth, backend,
@@ -29,83 +17,33 @@ use super::{
     error::{ListenError, Problem},
     facts::Facts,
     lease::{Former, Traces},
+    lobby::{Entry, Lobby},
+    opening::{self, Opening},
+    port::{Listener, Socket},
+    seats::{Seat, Seats},
     session::{Segment, Session},
-    startup::{self, Opening, PROTOCOL_3_2, Startup},
+    startup::{PROTOCOL_3_2, Startup},
     statement::Statements,
-    stream::{ClientStream, tls_config},
+    stream::ClientStream,
+    tls::Tls,
 };
 use crate::{
-    config::Listen,
+    config::{AuthMethod, Limits},
     lifecycle::{
+        descriptors,
         shutdown::{Registration, ShutdownToken},
         tasks::Task,
     },
 };
 
-/// The open port.
-#[derive(Debug)]
-pub struct Listener {
-    tcp: std::net::TcpListener,
-    unix: Option<UnixPort>,
-    tls: Option<Arc<ServerConfig>>,
-}
-
-/// The socket's file goes when the port is closed.
-#[derive(Debug)]
-struct UnixPort {
-    listener: std::os::unix::net::UnixListener,
-    path: PathBuf,
-}
-
-impl Drop for UnixPort {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
-    }
-}
-
-/// Opens the port, so that one that is taken shows before anything else is done. Connections wait in
-/// the kernel until [`serve`] takes them.
-///
-/// # Errors
-/// [`ListenError`], which names the setting.
-pub fn bind(listen: &Listen) -> Result<Listener, ListenError> {
-    let tls = listen.tls.as_ref().map(tls_config).transpose()?;
-    let failed = |source| ListenError::Tcp { address: listen.address, source };
-    let tcp = std::net::TcpListener::bind(listen.address).map_err(failed)?;
-    tcp.set_nonblocking(true).map_err(failed)?;
-    let port = tcp.local_addr().map_err(failed)?.port();
-    let unix = match &listen.unix_socket_dir {
-        None => None,
-        Some(directory) => {
-            let path = directory.join(format!(".s.PGSQL.{port}"));
-            let listener =
-                bind_unix(&path).map_err(|source| ListenError::Unix { path: path.clone(), source })?;
-            Some(UnixPort { listener, path })
-        }
-    };
-    Ok(Listener { tcp, unix, tls })
-}
-
-fn bind_unix(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
-    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|m| m.file_type().is_socket());
-    // Left over by a process that was killed: nobody answers there.
-    if is_socket && std::os::unix::net::UnixStream::connect(path).is_err() {
-        std::fs::remove_file(path)?;
-    }
-    let listener = std::os::unix::net::UnixListener::bind(path)?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
-}
-
-impl Listener {
-    /// Where it listens; the port is the real one where the configuration asked for any.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.tcp.local_addr()
-    }
-}
-
 /// How long accepting pauses when the system is out of descriptors or memory.
 const PAUSE: Duration = Duration::from_millis(50);
+/// How often a trouble with accepting is logged.
+const TELL_EVERY: Duration = Duration::from_secs(10);
+/// Connections that wait for one serving thread; more wait in the kernel's queue, which costs us nothing.
+const WAITING: usize = 64;
+/// Most descriptors that clients may not have: for the replication, the admin port and files.
+const RESERVED: u64 = 256;
 
 /// How often unused connections to the primary are looked through.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -117,28 +55,29 @@ const SWEEP: Duration = Duration::from_secs(1);
 /// [`ListenError::Thread`] when the serving threads cannot be started, and when the runtime cannot take
 /// the port over.
 pub async fn serve(
-    listener: Listener,
+    mut listener: Listener,
     shared: Arc<Shared>,
     shutdown: Registration,
     grace: Duration,
 ) -> Result<(), ListenError> {
-    let Listener { tcp, unix: unix_port, tls } = listener;
-    let tcp = TcpListener::from_std(tcp).map_err(ListenError::Thread)?;
-    let unix = match &unix_port {
-        Some(port) => {
-            let listener = port.listener.try_clone().map_err(ListenError::Thread)?;
-            Some(UnixListener::from_std(listener).map_err(ListenError::Thread)?)
-        }
-        None => None,
-    };
-    let open = Arc::new(AtomicUsize::new(0));
+    let tls = listener.tls.take().map(Arc::new);
+    let sockets = listener.into_sockets().map_err(ListenError::Thread)?;
+    let limits = &shared.config.limits;
+    let descriptors = descriptors::raise_limit();
+    let reserved = RESERVED.min(descriptors / 4);
+    // Each login takes a descriptor more, for its connection to the primary: they must not use up what
+    // is reserved.
+    let logins = limits.max_logins.min(usize::try_from(reserved / 2).unwrap_or(usize::MAX)).max(1);
+    let lobby = Lobby::new(limits.max_unauthenticated, limits.max_unauthenticated_per_address, logins);
+    let seats = Seats::new(limits.max_connections, limits.max_connections_per_role);
     let mut threads = Vec::new();
     for i in 0..shared.config.listen.threads.max(1) {
-        let (sender, receiver) = mpsc::unbounded_channel();
+        let (sender, receiver) = mpsc::channel(WAITING);
         let server = Server {
             shared: Arc::clone(&shared),
             tls: tls.clone(),
-            open: Arc::clone(&open),
+            lobby: Arc::clone(&lobby),
+            seats: Arc::clone(&seats),
             shutdown: shutdown.token(),
             grace,
         };
@@ -155,35 +94,24 @@ pub async fn serve(
             .map_err(ListenError::Thread)?;
         threads.push((sender, thread));
     }
-    let mut turn = 0;
-    let mut sweep = interval(SWEEP);
-    sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        let accepted = tokio::select! {
-            biased;
-            () = shutdown.requested() => break,
-            accepted = tcp.accept() => accepted.and_then(|(stream, _)| Ok(Accepted::Tcp(stream.into_std()?))),
-            accepted = accept_unix(unix.as_ref()) => accepted,
-            _ = sweep.tick() => {
-                shared.upstreams.sweep();
-                continue;
+    let mut dealer = Dealer {
+        senders: threads.iter().map(|(sender, _)| sender.clone()).collect(),
+        turn: 0,
+        lobby,
+        last_descriptor: descriptors.saturating_sub(reserved),
+        pace: Pace::new(limits),
+        told: None,
+    };
+    tokio::select! {
+        () = shutdown.requested() => {}
+        () = async {
+            loop {
+                dealer.next(sockets.accept().await).await;
             }
-        };
-        match accepted {
-            Ok(stream) => {
-                turn += 1;
-                if let Some((sender, _)) = threads.get(turn % threads.len().max(1)) {
-                    // A thread that is gone has panicked: the connection is closed with the stream.
-                    let _ = sender.send(stream);
-                }
-            }
-            Err(error) => {
-                tracing::warn!("accepting a connection failed: {error}");
-                sleep(PAUSE).await;
-            }
-        }
+        } => {}
+        () = sweep(&shared) => {}
     }
-    drop((tcp, unix, unix_port));
+    drop((sockets, dealer));
     for (sender, thread) in threads {
         drop(sender);
         let joined = tokio::task::spawn_blocking(move || thread.join()).await;
@@ -194,40 +122,124 @@ pub async fn serve(
     Ok(())
 }
 
-async fn accept_unix(unix: Option<&UnixListener>) -> io::Result<Accepted> {
-    match unix {
-        Some(unix) => Ok(Accepted::Unix(unix.accept().await?.0.into_std()?)),
-        None => std::future::pending().await,
+/// A connection on its way to a serving thread.
+#[derive(Debug)]
+struct Accepted {
+    socket: Socket,
+    entry: Entry,
+    since: Instant,
+}
+
+/// Deals connections to the serving threads, as fast as they take them.
+#[derive(Debug)]
+struct Dealer {
+    senders: Vec<mpsc::Sender<Accepted>>,
+    turn: usize,
+    lobby: Arc<Lobby>,
+    /// The highest descriptor that a client may have.
+    last_descriptor: u64,
+    pace: Pace,
+    /// When the last trouble was logged.
+    told: Option<Instant>,
+}
+
+impl Dealer {
+    async fn next(&mut self, accepted: std::io::Result<Socket>) {
+        match accepted {
+            Ok(socket) if socket.descriptor() > self.last_descriptor => {
+                self.refuse(socket, "there are too few file descriptors (ulimit -n)");
+            }
+            Ok(socket) => match self.lobby.enter(socket.address()) {
+                Some(entry) => self.deal(Accepted { socket, entry, since: Instant::now() }).await,
+                None => self.refuse(socket, "too many clients log in at once (limits.max_unauthenticated)"),
+            },
+            Err(error) => {
+                self.tell(&format!("accepting a connection failed: {error}"));
+                sleep(PAUSE).await;
+            }
+        }
+        self.pace.step().await;
+    }
+
+    fn refuse(&mut self, socket: Socket, why: &str) {
+        let mut last = BytesMut::new();
+        backend::error_response(&mut last, &Problem::TooManyClients.report());
+        socket.end(&last);
+        self.tell(&format!("connections are refused: {why}"));
+    }
+
+    /// A stranger must not be able to fill the log.
+    fn tell(&mut self, what: &str) {
+        if self.told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
+            self.told = Some(Instant::now());
+            tracing::warn!("{what}");
+        }
+    }
+
+    /// To the next thread that has room, or to the next one once it has.
+    async fn deal(&mut self, mut accepted: Accepted) {
+        self.turn = self.turn.wrapping_add(1);
+        let next = self.senders.iter().cycle().skip(self.turn % self.senders.len().max(1));
+        for sender in next.take(self.senders.len()) {
+            match sender.try_send(accepted) {
+                Ok(()) => return,
+                // A thread that is gone has panicked.
+                Err(TrySendError::Full(back) | TrySendError::Closed(back)) => accepted = back,
+            }
+        }
+        if let Some(sender) = self.senders.get(self.turn % self.senders.len().max(1)) {
+            let _ = sender.send(accepted).await;
+        }
     }
 }
 
-/// A connection on its way to a serving thread.
+/// `limits.max_accepts_per_second`, with bursts of as many.
 #[derive(Debug)]
-enum Accepted {
-    Tcp(std::net::TcpStream),
-    Unix(std::os::unix::net::UnixStream),
+struct Pace {
+    interval: Duration,
+    /// How far ahead of the even pace we may be.
+    burst: Duration,
+    /// When the next would be due at the even pace.
+    due: Instant,
+}
+
+impl Pace {
+    fn new(limits: &Limits) -> Pace {
+        let second = Duration::from_secs(1);
+        let per_second = u32::try_from(limits.max_accepts_per_second).unwrap_or(u32::MAX).max(1);
+        Pace { interval: second / per_second, burst: second, due: Instant::now() }
+    }
+
+    async fn step(&mut self) {
+        let now = Instant::now();
+        self.due = self.due.max(now) + self.interval;
+        let ahead = self.due.duration_since(now);
+        if ahead > self.burst {
+            sleep(ahead - self.burst).await;
+        }
+    }
 }
 
 /// One serving thread.
 #[derive(Clone)]
 struct Server {
     shared: Arc<Shared>,
-    tls: Option<Arc<ServerConfig>>,
-    /// Connections of all threads.
-    open: Arc<AtomicUsize>,
+    tls: Option<Arc<Tls>>,
+    lobby: Arc<Lobby>,
+    seats: Arc<Seats>,
     shutdown: ShutdownToken,
     grace: Duration,
 }
 
 impl Server {
-    async fn run(self, mut accepted: mpsc::UnboundedReceiver<Accepted>) {
+    async fn run(self, mut accepted: mpsc::Receiver<Accepted>) {
         let mut sessions = JoinSet::new();
         loop {
             tokio::select! {
                 stream = accepted.recv() => match stream {
                     Some(stream) => {
                         let server = self.clone();
-                        sessions.spawn_local(server.connection(stream));
+                        sessions.spawn_local(async move { server.connection(stream).await });
                     }
                     None => break,
                 },
@@ -245,27 +257,33 @@ impl Server {
     }
 
     async fn connection(self, accepted: Accepted) {
-        let stream = match accepted {
-            Accepted::Tcp(stream) => TcpStream::from_std(stream).and_then(|stream| {
-                stream.set_nodelay(true)?;
-                Ok(ClientStream::Tcp(stream))
-            }),
-            Accepted::Unix(stream) => UnixStream::from_std(stream).map(ClientStream::Unix),
+        let Accepted { socket, entry, since } = accepted;
+        let Ok(stream) = socket.into_stream() else { return };
+        let _counted = Counted::new(&self);
+        let deadline = since + self.shared.config.limits.login_timeout;
+        let session = tokio::select! {
+            biased;
+            // Others need its place.
+            () = entry.guest.sent_away() => None,
+            session = Box::pin(self.login(stream, &entry, deadline)) => session,
         };
-        let Ok(stream) = stream else { return };
-        let counted = Counted::new(&self);
-        let deadline = self.shared.config.limits.login_timeout;
-        // On the heap, so that a session does not keep the room that its login took.
-        let session = timeout(deadline, Box::pin(self.login(stream, counted.number))).await;
-        // Too late, refused, or a cancel request.
-        if let Ok(Some(session)) = session {
-            session.run(self.shutdown.clone()).await;
+        drop(entry);
+        // Else it was too late, refused, or a cancel request. On the heap, so that connections that
+        // never get here do not carry the session's size.
+        if let Some((session, _seat)) = session {
+            Box::pin(session.run(self.shutdown.clone())).await;
         }
     }
 
     /// From the first byte to ReadyForQuery.
-    async fn login(&self, stream: ClientStream, number: usize) -> Option<Box<Session>> {
-        let (stream, opening) = match startup::open(stream, self.tls.as_ref()).await {
+    async fn login(
+        &self,
+        stream: ClientStream,
+        entry: &Entry,
+        deadline: Instant,
+    ) -> Option<(Box<Session>, Seat)> {
+        let opened = timeout_at(deadline, opening::open(stream, self.tls.as_deref())).await.ok()?;
+        let (stream, opening) = match opened {
             Ok(opened) => opened,
             Err(refused) => {
                 let report = refused.problem.map(|problem| problem.report());
@@ -275,6 +293,7 @@ impl Server {
                 return None;
             }
         };
+        entry.guest.awaits(false);
         let startup = match opening {
             Opening::Cancel { pid, key } => {
                 self.shared.cancels.cancel(&self.shared.target, pid, &key).await;
@@ -282,31 +301,51 @@ impl Server {
             }
             Opening::Startup(startup) => startup,
         };
+        let tls_required = self.shared.config.listen.tls.as_ref().is_some_and(|tls| tls.required);
+        let unencrypted = tls_required && matches!(stream, ClientStream::Tcp(_));
         let mut client = Client::new(stream);
-        let problem = if number > self.shared.config.limits.max_connections {
+        client.guest = Some(Arc::clone(&entry.guest));
+        let problem = if unencrypted {
+            Problem::Unencrypted
+        } else if self.seats.are_taken() {
             Problem::TooManyClients
         } else if self.shutdown.is_requested() {
             Problem::ShuttingDown
         } else {
-            match self.session(&mut client, &startup).await {
-                Ok(parts) => return self.start(client, parts).await,
-                Err(End::Closed) => {
+            match Box::pin(timeout_at(deadline, self.session(&mut client, &startup, entry))).await {
+                Ok(Ok((parts, seat))) => {
+                    client.guest = None;
+                    let started = Box::pin(timeout_at(deadline, self.start(client, parts))).await;
+                    return Some((started.ok()??, seat));
+                }
+                Ok(Err(End::Closed)) => {
                     client.end(None).await;
                     return None;
                 }
-                Err(End::Fatal(problem)) => problem,
+                Ok(Err(End::Fatal(problem))) => problem,
+                Err(_) => Problem::LoginTimeout,
             }
         };
         client.end(Some(&problem.report())).await;
         None
     }
 
-    async fn session(&self, client: &mut Client, startup: &Startup) -> Result<Parts, End> {
+    async fn session(
+        &self,
+        client: &mut Client,
+        startup: &Startup,
+        entry: &Entry,
+    ) -> Result<(Parts, Seat), End> {
         if startup.negotiate {
             let unknown: Vec<&[u8]> = startup.unknown.iter().map(|name| name.as_bytes()).collect();
             backend::negotiate_protocol_version(&mut client.output, startup.protocol, &unknown);
         }
+        let _turn = match self.shared.config.auth.method {
+            AuthMethod::Relay => self.lobby.login(&entry.guest).await,
+            AuthMethod::Verifier | AuthMethod::Scram | AuthMethod::Trust => None,
+        };
         let admitted = auth::admit(client, startup, &self.shared).await?;
+        let seat = self.seats.take(&startup.user).map_err(End::Fatal)?;
         let key_length = if startup.protocol >= PROTOCOL_3_2 { 32 } else { 4 };
         // Where there is no process yet, a number that none can have (PID_MAX_LIMIT is 2^22).
         let pid = match &admitted.upstream {
@@ -322,7 +361,7 @@ impl Server {
             encrypted = client.is_encrypted(),
             "a client has logged in"
         );
-        Ok(Parts { admitted, cancel, cached })
+        Ok((Parts { admitted, cancel, cached }, seat))
     }
 
     async fn start(&self, client: Client, parts: Parts) -> Option<Box<Session>> {
@@ -367,26 +406,28 @@ struct Parts {
     cached: bool,
 }
 
-/// Counts a connection while it is open.
-struct Counted {
-    open: Arc<AtomicUsize>,
-    shared: Arc<Shared>,
-    /// With all others, this one included.
-    number: usize,
+async fn sweep(shared: &Shared) {
+    let mut every = interval(SWEEP);
+    every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        every.tick().await;
+        shared.upstreams.sweep();
+    }
 }
+
+/// Counts a connection while it is open.
+struct Counted(Arc<Shared>);
 
 impl Counted {
     fn new(server: &Server) -> Counted {
         server.shared.observer.opened();
-        let number = server.open.fetch_add(1, Ordering::Relaxed) + 1;
-        Counted { open: Arc::clone(&server.open), shared: Arc::clone(&server.shared), number }
+        Counted(Arc::clone(&server.shared))
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.open.fetch_sub(1, Ordering::Relaxed);
-        self.shared.observer.closed();
+        self.0.observer.closed();
     }
 }
 

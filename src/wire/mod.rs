@@ -2,8 +2,8 @@
 //! where the engine can give them, from the primary everywhere else.
 //!
 //! ```text
-//! listener ─> startup ─> auth ─> session ┬─> simple, extended ─> local   (memory)
-//!                                        └─> relay ─> upstream           (the primary, as the client)
+//! port ─> listener ─> opening ─> auth ─> session ┬─> simple, extended ─> local   (memory)
+//!                                                └─> relay ─> upstream           (the primary, as the client)
 //! ```
 
 #![cfg_attr(
@@ -13,9 +13,9 @@
 
 mod auth;
 mod backend;
-mod binding;
 mod cancel;
 mod client;
+mod end_point;
 mod error;
 mod execute;
 mod extended;
@@ -23,16 +23,21 @@ mod facts;
 mod frame;
 mod lease;
 mod listener;
+mod lobby;
 mod local;
+mod opening;
 mod policy;
 mod pool;
+mod port;
 mod relay;
 mod scram;
+mod seats;
 mod session;
 mod simple;
 mod startup;
 mod statement;
 mod stream;
+mod tls;
 mod upstream;
 mod verifiers;
 
@@ -41,7 +46,8 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::Semaphore;
 
 pub use error::ListenError;
-pub use listener::{Listener, bind, serve};
+pub use listener::serve;
+pub use port::{Listener, bind};
 
 use crate::{
     config::Config,
@@ -65,8 +71,6 @@ pub struct Shared {
     /// Of connections to the primary, in the clients' names.
     upstreams: Arc<pool::Pool>,
     verifiers: verifiers::Verifiers,
-    /// What SCRAM with channel binding binds to.
-    binding: Option<Vec<u8>>,
 }
 
 /// Told of what sessions do, for the metrics. Called on serving threads: it must not block.
@@ -93,7 +97,6 @@ impl Shared {
         let cancels = Arc::default();
         let upstreams = pool::Pool::new(&config.limits);
         let verifiers = verifiers::Verifiers::default();
-        let binding = config.listen.tls.as_ref().and_then(|tls| binding::of_file(&tls.cert));
         Arc::new(Shared {
             engine,
             store,
@@ -105,7 +108,6 @@ impl Shared {
             cancels,
             upstreams,
             verifiers,
-            binding,
         })
     }
 }

@@ -313,18 +313,17 @@ impl Pool {
     }
 
     async fn wait(self: &Arc<Pool>, key: Option<Arc<Key>>, opens: bool, pid: i32) -> Result<Taken, Refused> {
-        let (grant, mut granted) = oneshot::channel();
+        let (grant, granted) = oneshot::channel();
         let mut id = 0;
         self.change(|state| {
             state.tick += 1;
             id = state.tick;
             state.waiters.push_back(Waiter { id, key, opens, pid, asked: None, grant });
         });
-        // Also when the session ends while it waits.
-        let _leaves = Leaves { pool: self, id };
-        let granted = match timeout(self.wait, &mut granted).await {
+        let mut waiting = Waiting { pool: self, id, granted };
+        let granted = match timeout(self.wait, &mut waiting.granted).await {
             Ok(granted) => granted.map_err(|_| Refused::Busy),
-            Err(_) => granted.try_recv().map_err(|_| Refused::Busy),
+            Err(_) => waiting.granted.try_recv().map_err(|_| Refused::Busy),
         };
         match granted? {
             Grant::Connection(upstream) => Ok(Taken::Connection(upstream)),
@@ -383,12 +382,6 @@ impl Pool {
         });
     }
 
-    /// Connections that exist or are being opened.
-    #[cfg(test)]
-    fn open(&self) -> usize {
-        self.state.lock().open
-    }
-
     /// Changes the state and serves whoever that helps. What is to be closed is dropped after the lock,
     /// and makes room by that.
     fn change(&self, change: impl FnOnce(&mut State)) {
@@ -403,15 +396,20 @@ impl Pool {
     }
 }
 
-/// Takes a waiter away with whoever waited.
-struct Leaves<'a> {
+/// Takes a waiter away with whoever waited, also when that is dropped, and gives back what it was granted
+/// and did not take.
+struct Waiting<'a> {
     pool: &'a Pool,
     id: u64,
+    granted: oneshot::Receiver<Grant>,
 }
 
-impl Drop for Leaves<'_> {
+impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.pool.change(|state| state.waiters.retain(|waiter| waiter.id != self.id));
+        if let Ok(Grant::Room) = self.granted.try_recv() {
+            self.pool.change(|state| state.open = state.open.saturating_sub(1));
+        }
     }
 }
 
@@ -512,5 +510,92 @@ impl State {
         let id = *found?.0;
         self.offers.remove(&id)?.wanted.notify_one();
         Some(id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHORT: Duration = Duration::from_millis(10);
+
+    fn pool(max: usize, wait: Duration) -> Arc<Pool> {
+        Arc::new(Pool { max, wait, idle: wait, state: Mutex::default() })
+    }
+
+    fn key(user: &str) -> Key {
+        let (database, settings) = ("shop".into(), String::new());
+        Key { user: user.into(), database, parameters: Vec::new(), settings }
+    }
+
+    async fn room(pool: &Arc<Pool>, member: &Member) -> Slot {
+        match pool.take(member, 0).await {
+            Ok(Taken::Room(mut slot)) => {
+                slot.assign(member);
+                slot
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn there_are_never_more_than_the_limit() {
+        let pool = pool(2, SHORT);
+        let member = pool.join(key("a"), true);
+        let (first, _second) = (room(&pool, &member).await, room(&pool, &member).await);
+        assert_eq!(pool.room().await.unwrap_err(), Refused::Busy);
+        assert!(pool.state.lock().waiters.is_empty());
+        drop(first);
+        let third = pool.room().await.unwrap();
+        assert_eq!(pool.state.lock().open, 2);
+        // Granted, and dropped before it was taken.
+        {
+            let (grant, granted) = oneshot::channel();
+            let waiting = Waiting { pool: &pool, id: 7, granted };
+            pool.change(|state| {
+                let waiter = Waiter { id: 7, key: None, opens: true, pid: 0, asked: None, grant };
+                state.waiters.push_back(waiter);
+            });
+            drop(third);
+            assert_eq!(pool.state.lock().open, 2);
+            drop(waiting);
+        }
+        assert_eq!(pool.state.lock().open, 1);
+    }
+
+    #[tokio::test]
+    async fn the_least_recently_used_offer_is_asked_for() {
+        let pool = pool(2, Duration::from_secs(60));
+        let (a, b) = (pool.join(key("a"), true), pool.join(key("b"), true));
+        let (first, second) = (room(&pool, &a).await, room(&pool, &b).await);
+        let (older, newer) = (a.offer(), b.offer());
+        let waits = tokio::spawn({
+            let pool = Arc::clone(&pool);
+            async move { pool.room().await.map(drop) }
+        });
+        older.wanted().await;
+        drop(older);
+        // That one has begun something; the other is asked for in its place.
+        newer.wanted().await;
+        drop((newer, second));
+        waits.await.unwrap().unwrap();
+        drop((first, a, b));
+        assert!(pool.state.lock().groups.is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_only_clients_can_open_is_not_closed_to_the_last() {
+        let pool = pool(1, SHORT);
+        let member = pool.join(key("a"), false);
+        let mut slot = pool.room().await.unwrap();
+        slot.assign(&member);
+        let offer = member.offer();
+        assert_eq!(pool.room().await.unwrap_err(), Refused::Busy);
+        assert!(pool.state.lock().offers.contains_key(&offer.id));
+        // Its own kind can have it.
+        assert_eq!(pool.take(&member, 0).await.unwrap_err(), Refused::Busy);
+        offer.wanted().await;
+        drop((offer, slot));
+        assert_eq!(pool.take(&member, 0).await.unwrap_err(), Refused::Gone);
     }
 }

@@ -1,4 +1,5 @@
-//! The server's side of SCRAM-SHA-256 (RFC 5802, RFC 7677; `src/backend/libpq/auth-scram.c`).
+//! The server's side of SCRAM-SHA-256 and -PLUS (RFC 5802, RFC 7677;
+//! `src/backend/libpq/auth-scram.c`).
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use hmac::{Hmac, KeyInit, Mac};
@@ -52,13 +53,29 @@ impl Verifier {
 /// How many iterations PostgreSQL makes a verifier with, unless `scram_iterations` says otherwise.
 const ITERATIONS: u32 = 4096;
 
-/// What binds an exchange to the TLS connection that it is made on: a hash of our certificate
-/// (`tls-server-end-point`, RFC 5929).
-pub(super) type Binding<'a> = Option<&'a [u8]>;
-
-/// The exchange failed, for whatever reason: clients are told no more than that.
+/// What stands for channel binding in an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Failed;
+pub(super) enum Binding<'a> {
+    /// We cannot: the connection is not encrypted, or its certificate has no hash of its own.
+    Impossible,
+    /// We offered SCRAM-SHA-256-PLUS, and the client chose SCRAM-SHA-256.
+    Offered,
+    /// The client chose SCRAM-SHA-256-PLUS; the hash of our certificate.
+    Chosen(&'a [u8]),
+}
+
+/// Why the exchange failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Failed {
+    /// The proof is not that of the password.
+    Proof,
+    /// A message that RFC 5802 does not allow.
+    Malformed(&'static str),
+    /// The client can bind and believes that we cannot: somebody between us took our offer away.
+    Downgraded,
+    /// The client is bound to another certificate than ours: it talks to somebody between us.
+    Unbound,
+}
 
 /// One exchange after the client's first message.
 pub(super) struct Exchange {
@@ -66,51 +83,53 @@ pub(super) struct Exchange {
     client_first_bare: String,
     server_first: String,
     nonce: String,
-    /// What the final message must repeat: base64 of the GS2 header and of what it binds to.
+    /// What the final message must repeat: base64 of the GS2 header and the certificate's hash.
     binding: String,
+    is_bound: bool,
 }
 
 impl Exchange {
-    /// Takes the client's first message; [`Exchange::server_first`] answers it. `offered`: what we could bind
-    /// to, and told the client so; `bound`: it chose SCRAM-SHA-256-PLUS.
+    /// Takes the client's first message; [`Exchange::server_first`] answers it.
     pub(super) fn begin(
         verifier: Verifier,
         client_first: &[u8],
-        offered: Binding<'_>,
-        bound: bool,
+        binding: Binding<'_>,
     ) -> Result<Exchange, Failed> {
         let mut random = [0; 18];
         rand::rng().fill(&mut random);
-        Exchange::with_nonce(verifier, client_first, offered, bound, &STANDARD.encode(random))
+        Exchange::with_nonce(verifier, client_first, binding, &STANDARD.encode(random))
     }
 
     fn with_nonce(
         verifier: Verifier,
         client_first: &[u8],
-        offered: Binding<'_>,
-        bound: bool,
+        binding: Binding<'_>,
         own_nonce: &str,
     ) -> Result<Exchange, Failed> {
-        let text = std::str::from_utf8(client_first).map_err(|_| Failed)?;
-        // "n": the client knows no channel binding. "y": it thinks that we offer none; somebody has
-        // tampered with our offer where that is not so.
-        let header = match (bound, offered) {
-            (true, Some(_)) => "p=tls-server-end-point,,",
-            (true, None) => return Err(Failed),
-            (false, None) if text.starts_with('y') => "y,,",
-            (false, _) => "n,,",
-        };
-        let bare = text.strip_prefix(header).ok_or(Failed)?;
-        let mut bound_to = header.as_bytes().to_vec();
-        bound_to.extend_from_slice(offered.filter(|_| bound).unwrap_or_default());
+        let malformed = Failed::Malformed;
+        let text = std::str::from_utf8(client_first).map_err(|_| malformed("The message is not UTF-8."))?;
+        let (flag, rest) = text.split_once(',').ok_or(malformed("The message ends too early."))?;
+        let (identity, bare) = rest.split_once(',').ok_or(malformed("The message ends too early."))?;
+        if !identity.is_empty() {
+            return Err(malformed("The client uses an authorization identity."));
+        }
+        let mut bound = format!("{flag},,").into_bytes();
+        match (flag, binding) {
+            ("p=tls-server-end-point", Binding::Chosen(hash)) => bound.extend_from_slice(hash),
+            ("y", Binding::Offered) => return Err(Failed::Downgraded),
+            ("n" | "y", Binding::Impossible) | ("n", Binding::Offered) => {}
+            _ => return Err(malformed("The channel-binding flag does not fit the mechanism.")),
+        }
         // "n=" user, which is ignored for the startup packet's, then "r=" nonce, then extensions.
         let mut attributes = bare.split(',');
         let user = attributes.next().and_then(|a| a.strip_prefix("n="));
         let nonce = attributes.next().and_then(|a| a.strip_prefix("r="));
-        let (Some(_), Some(client_nonce)) = (user, nonce) else { return Err(Failed) };
+        let (Some(_), Some(client_nonce)) = (user, nonce) else {
+            return Err(malformed("The user or the nonce is missing."));
+        };
         let printable = |c: u8| (0x21..=0x7e).contains(&c);
         if client_nonce.is_empty() || !client_nonce.bytes().all(printable) {
-            return Err(Failed);
+            return Err(malformed("The nonce has non-printable characters."));
         }
         let nonce = format!("{client_nonce}{own_nonce}");
         let server_first = format!("r={nonce},s={},i={}", verifier.salt, verifier.iterations);
@@ -119,7 +138,8 @@ impl Exchange {
             client_first_bare: bare.to_owned(),
             server_first,
             nonce,
-            binding: STANDARD.encode(bound_to),
+            binding: STANDARD.encode(bound),
+            is_bound: matches!(binding, Binding::Chosen(_)),
         })
     }
 
@@ -130,14 +150,22 @@ impl Exchange {
     /// Checks the client's final message and gives our own proof, the server's final message, with the
     /// keys that a login elsewhere needs.
     pub(super) fn finish(&self, client_final: &[u8]) -> Result<(String, ScramKeys), Failed> {
-        let text = std::str::from_utf8(client_final).map_err(|_| Failed)?;
-        let (without_proof, proof) = text.rsplit_once(",p=").ok_or(Failed)?;
-        let expected = format!("c={},r={}", self.binding, self.nonce);
-        // Extensions could follow, and there are none that we know.
-        if without_proof != expected {
-            return Err(Failed);
+        let malformed = Failed::Malformed;
+        let text = std::str::from_utf8(client_final).map_err(|_| malformed("The message is not UTF-8."))?;
+        let (without_proof, proof) = text.rsplit_once(",p=").ok_or(malformed("The proof is missing."))?;
+        let (binding, nonce) = without_proof.split_once(',').ok_or(malformed("The nonce is missing."))?;
+        if binding.strip_prefix("c=") != Some(&self.binding) {
+            return Err(match self.is_bound {
+                true => Failed::Unbound,
+                false => malformed("The channel-binding attribute is not the first message's."),
+            });
         }
-        let proof = <[u8; 32]>::try_from(STANDARD.decode(proof).map_err(|_| Failed)?).map_err(|_| Failed)?;
+        // Extensions could follow, and there are none that we know.
+        if nonce.strip_prefix("r=") != Some(&self.nonce) {
+            return Err(malformed("The nonce does not match."));
+        }
+        let proof = STANDARD.decode(proof).ok().and_then(|proof| <[u8; 32]>::try_from(proof).ok());
+        let proof = proof.ok_or(malformed("The proof is malformed."))?;
         let message = format!("{},{},{without_proof}", self.client_first_bare, self.server_first);
         let signature = sign(&self.verifier.stored_key, message.as_bytes());
         let mut client_key = Zeroizing::new(proof);
@@ -145,7 +173,7 @@ impl Exchange {
         let digest: [u8; 32] = Sha256::digest(client_key.as_slice()).into();
         let difference = digest.iter().zip(&self.verifier.stored_key).fold(0, |d, (a, b)| d | (a ^ b));
         if difference != 0 {
-            return Err(Failed);
+            return Err(Failed::Proof);
         }
         let proof = format!("v={}", STANDARD.encode(sign(&self.verifier.server_key, message.as_bytes())));
         let Verifier { iterations, salt, stored_key, server_key } = self.verifier.clone();
@@ -170,9 +198,9 @@ mod tests {
 
     use super::*;
 
-    fn exchange(known: &str, given: &str, binding: ChannelBinding) -> Result<(), Failed> {
-        let mut client = ScramSha256::new(given.as_bytes(), binding);
-        let server = Exchange::begin(Verifier::of_password(known).unwrap(), client.message(), None, false)?;
+    fn exchange(known: &str, given: &str, client: ChannelBinding, ours: Binding<'_>) -> Result<(), Failed> {
+        let mut client = ScramSha256::new(given.as_bytes(), client);
+        let server = Exchange::begin(Verifier::of_password(known).unwrap(), client.message(), ours)?;
         client.update(server.server_first().as_bytes()).unwrap();
         let (last, keys) = server.finish(client.message())?;
         let stored: [u8; 32] = Sha256::digest(keys.client_key.as_slice()).into();
@@ -183,10 +211,33 @@ mod tests {
 
     #[test]
     fn the_password_is_proved_on_both_sides() {
-        assert_eq!(exchange("sesame", "sesame", ChannelBinding::unsupported()), Ok(()));
-        assert_eq!(exchange("sesame", "sesame", ChannelBinding::unrequested()), Ok(()));
-        assert_eq!(exchange("sesame", "Sesame", ChannelBinding::unsupported()), Err(Failed));
-        assert_eq!(exchange("sesame", "", ChannelBinding::unsupported()), Err(Failed));
+        let plain = Binding::Impossible;
+        assert_eq!(exchange("sesame", "sesame", ChannelBinding::unsupported(), plain), Ok(()));
+        assert_eq!(exchange("sesame", "sesame", ChannelBinding::unrequested(), plain), Ok(()));
+        assert_eq!(exchange("sesame", "Sesame", ChannelBinding::unsupported(), plain), Err(Failed::Proof));
+        assert_eq!(exchange("sesame", "", ChannelBinding::unsupported(), plain), Err(Failed::Proof));
+    }
+
+    #[test]
+    fn a_login_is_bound_to_our_certificate() {
+        let hash = b"the hash of our certificate";
+        let end_point = |hash: &[u8]| ChannelBinding::tls_server_end_point(hash.to_vec());
+        let chosen = Binding::Chosen(hash);
+        assert_eq!(exchange("sesame", "sesame", end_point(hash), chosen), Ok(()));
+        assert_eq!(exchange("sesame", "other", end_point(hash), chosen), Err(Failed::Proof));
+        assert_eq!(exchange("sesame", "sesame", end_point(b"another's"), chosen), Err(Failed::Unbound));
+        // Who could bind, and was not offered it though we did, has somebody in between.
+        let unrequested = ChannelBinding::unrequested();
+        assert_eq!(exchange("sesame", "sesame", unrequested, Binding::Offered), Err(Failed::Downgraded));
+        assert_eq!(exchange("sesame", "sesame", ChannelBinding::unsupported(), Binding::Offered), Ok(()));
+        for (client, ours) in [
+            (ChannelBinding::unsupported(), chosen),
+            (ChannelBinding::unrequested(), chosen),
+            (end_point(hash), Binding::Offered),
+            (end_point(hash), Binding::Impossible),
+        ] {
+            assert!(matches!(exchange("x", "x", client, ours), Err(Failed::Malformed(_))));
+        }
     }
 
     #[test]
@@ -197,15 +248,17 @@ mod tests {
             b"n,,",
             b"n,,n=,r=",
             b"p=tls-server-end-point,,n=,r=abc",
+            b"p=tls-unique,,n=,r=abc",
             b"n,a=x,n=,r=abc",
             b"n,,m=1,n=,r=abc",
             b"n,,r=abc,n=",
             b"n,,n=,r=a b",
             b"\xff,,n=,r=abc",
         ] {
-            assert!(Exchange::begin(verifier.clone(), first, None, false).is_err(), "{first:?}");
+            let begun = Exchange::begin(verifier.clone(), first, Binding::Impossible).map(|_| ());
+            assert!(matches!(begun, Err(Failed::Malformed(_))), "{first:?}");
         }
-        let server = Exchange::with_nonce(verifier, b"n,,n=,r=abc", None, false, "def").unwrap();
+        let server = Exchange::with_nonce(verifier, b"n,,n=,r=abc", Binding::Impossible, "def").unwrap();
         assert!(server.server_first().starts_with("r=abcdef,s="));
         let zeros = STANDARD.encode([0; 32]);
         for last in [
@@ -215,10 +268,11 @@ mod tests {
             format!("c=biws,r=abcdeg,p={zeros}"),
             format!("c=eSws,r=abcdef,p={zeros}"),
             format!("c=biws,r=abcdef,x=1,p={zeros}"),
-            format!("c=biws,r=abcdef,p={zeros}"),
             "c=biws,r=abcdef,p=!!!".into(),
         ] {
-            assert!(server.finish(last.as_bytes()).is_err(), "{last}");
+            assert!(matches!(server.finish(last.as_bytes()), Err(Failed::Malformed(_))), "{last}");
         }
+        let wrong = format!("c=biws,r=abcdef,p={zeros}");
+        assert_eq!(server.finish(wrong.as_bytes()).err(), Some(Failed::Proof));
     }
 }

@@ -1,4 +1,4 @@
-//! A client's bytes, whatever carries them, and the server's side of TLS.
+//! A client's bytes, whatever carries them.
 
 use std::{
     io,
@@ -11,72 +11,45 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpStream, UnixStream},
 };
-use tokio_rustls::{
-    rustls::{
-        RootCertStore, ServerConfig,
-        crypto::ring,
-        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-        server::WebPkiClientVerifier,
-    },
-    server::TlsStream,
-};
-
-use super::error::ListenError;
-use crate::config::ListenTls;
-
-/// What direct TLS must name (<https://www.postgresql.org/docs/current/protocol-flow.html>).
-pub(super) const ALPN: &[u8] = b"postgresql";
+use tokio_rustls::server::TlsStream;
 
 #[derive(Debug)]
 pub(super) enum ClientStream {
     Tcp(TcpStream),
     Unix(UnixStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<Encrypted>),
+}
+
+#[derive(Debug)]
+pub(super) struct Encrypted {
+    pub(super) stream: TlsStream<TcpStream>,
+    /// The hash of the certificate that this connection was shown.
+    pub(super) end_point: Option<Arc<[u8]>>,
 }
 
 impl ClientStream {
     pub(super) fn is_encrypted(&self) -> bool {
         matches!(self, ClientStream::Tls(_))
     }
-}
 
-/// # Errors
-/// [`ListenError::Tls`] with the file that cannot be used.
-pub(super) fn tls_config(tls: &ListenTls) -> Result<Arc<ServerConfig>, ListenError> {
-    let unusable = |path: &std::path::Path, reason: &dyn std::fmt::Display| {
-        ListenError::Tls(format!("{}: {reason}", path.display()))
-    };
-    let certificates = |path: &std::path::Path| {
-        let all = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-        match all {
-            Ok(all) if all.is_empty() => Err(unusable(path, &"it holds no certificate")),
-            Ok(all) => Ok(all),
-            Err(error) => Err(unusable(path, &error)),
+    /// What SCRAM can bind a login to (`tls-server-end-point`).
+    pub(super) fn end_point(&self) -> Option<&[u8]> {
+        match self {
+            ClientStream::Tls(encrypted) => encrypted.end_point.as_deref(),
+            ClientStream::Tcp(_) | ClientStream::Unix(_) => None,
         }
-    };
-    let provider = Arc::new(ring::default_provider());
-    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| ListenError::Tls(error.to_string()))?;
-    let builder = match &tls.client_ca {
-        None => builder.with_no_client_auth(),
-        Some(path) => {
-            let mut roots = RootCertStore::empty();
-            for certificate in certificates(path)? {
-                roots.add(certificate).map_err(|error| unusable(path, &error))?;
-            }
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
-                .build()
-                .map_err(|error| unusable(path, &error))?;
-            builder.with_client_cert_verifier(verifier)
-        }
-    };
-    let key = PrivateKeyDer::from_pem_file(&tls.key).map_err(|error| unusable(&tls.key, &error))?;
-    let mut config = builder
-        .with_single_cert(certificates(&tls.cert)?, key)
-        .map_err(|error| unusable(&tls.cert, &error))?;
-    config.alpn_protocols = vec![ALPN.to_vec()];
-    Ok(Arc::new(config))
+    }
+
+    /// Whether a byte is here that nobody asked for yet. It is not given back.
+    pub(super) fn has_more(&self) -> bool {
+        let mut byte = [0];
+        let read = match self {
+            ClientStream::Tcp(stream) => stream.try_read(&mut byte),
+            ClientStream::Unix(stream) => stream.try_read(&mut byte),
+            ClientStream::Tls(_) => return false,
+        };
+        matches!(read, Ok(1))
+    }
 }
 
 macro_rules! each {
@@ -84,7 +57,10 @@ macro_rules! each {
         match $self.get_mut() {
             ClientStream::Tcp($stream) => $call,
             ClientStream::Unix($stream) => $call,
-            ClientStream::Tls($stream) => $call,
+            ClientStream::Tls(encrypted) => {
+                let $stream = &mut encrypted.stream;
+                $call
+            }
         }
     };
 }

@@ -316,6 +316,11 @@ async fn gather(client: &Client, rng: &mut StdRng) -> Vec<Samples> {
     gathered.push(from_query(client, "interval", "select make_interval(months => m, days => d, secs => s) from generate_series(-25, 25, 5) m, generate_series(-2, 2) d, unnest(array[0, -0.000001, 61.5, -7200]) s").await);
     let version: i32 =
         client.query_one("select current_setting('server_version_num')::int", &[]).await.unwrap().get(0);
+    if version >= 150_000 {
+        // Before, an interval's hours had to fit 32 bits when it was read.
+        let longest = ["2562047788:00:54.775807".to_owned()];
+        gathered.push(from_literals(client, "interval", &longest).await);
+    }
     if version >= 170_000 {
         let infinities = ["infinity".to_owned(), "-infinity".to_owned()];
         gathered.push(from_literals(client, "interval", &infinities).await);

@@ -57,17 +57,27 @@ pub(super) async fn write(client: &Client, transactions: usize, seed: u64) {
     }
 }
 
-/// Looks at snapshot after snapshot while others write: the four sums must agree in each.
+/// Looks at snapshot after snapshot while others write: the four sums must agree in each. Two readers
+/// look at the store, two ask over the port, in one statement.
 struct Readers {
     done: Arc<AtomicBool>,
     looks: Arc<AtomicU64>,
+    answers: Arc<AtomicU64>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
 }
 
 impl Readers {
     /// `columns` are the tables' columns to sum: branches, tellers, accounts, history.
-    fn start(mirror: &Mirror, columns: [(&str, &'static str); 4]) -> Readers {
-        let (done, looks) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    async fn start(
+        mirror: &Mirror,
+        (user, database): (&str, &str),
+        columns: [(&str, &'static str); 4],
+    ) -> Readers {
+        let done = Arc::new(AtomicBool::new(false));
+        let (looks, answers) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let sums: Vec<String> =
+            columns.iter().map(|(table, column)| format!("(select sum({column}) from {table})")).collect();
+        let sql = format!("select {}", sums.join(", "));
         let columns = columns.map(|(table, column)| (mirror.table(table).oid, column));
         let reader = |store: Arc<Store>| {
             let (done, looks) = (Arc::clone(&done), Arc::clone(&looks));
@@ -83,8 +93,22 @@ impl Readers {
                 }
             })
         };
-        let tasks = (0..2).map(|_| reader(Arc::clone(&mirror.daemon.store))).collect();
-        Readers { done, looks, tasks }
+        let mut tasks: Vec<_> = (0..2).map(|_| reader(Arc::clone(&mirror.daemon.store))).collect();
+        for _ in 0..2 {
+            let client = client::connect(&mirror.url(user, database)).await;
+            let (done, answers, sql) = (Arc::clone(&done), Arc::clone(&answers), sql.clone());
+            tasks.push(tokio::spawn(async move {
+                while !done.load(Ordering::Relaxed) {
+                    let row = client.query_one(&sql, &[]).await.expect("an answer");
+                    let sums: [i64; 4] = std::array::from_fn(|i| row.get::<_, Option<i64>>(i).unwrap_or(0));
+                    assert!(sums.iter().all(|s| *s == sums[0]), "the sums differ over the port: {sums:?}");
+                    let route = client::value(&client, "show millpond.last_route").await;
+                    assert!(!route.starts_with("primary"), "{route}");
+                    answers.fetch_add(1, Ordering::Relaxed);
+                }
+            }));
+        }
+        Readers { done, looks, answers, tasks }
     }
 
     async fn finish(self) {
@@ -93,8 +117,9 @@ impl Readers {
             task.await.expect("no violation");
         }
         let looks = self.looks.load(Ordering::Relaxed);
-        println!("{looks} snapshots, 0 violations");
-        assert!(looks > 5, "the readers have looked");
+        let answers = self.answers.load(Ordering::Relaxed);
+        println!("{looks} snapshots and {answers} answers over the port, 0 violations");
+        assert!(looks > 5 && answers > 5, "the readers have looked");
     }
 }
 
@@ -106,7 +131,7 @@ async fn every_snapshot_conserves_the_sums() {
         let mirror = Mirror::start(&database.url, "[\"public.*\"]").await;
         let columns = ["bbalance", "tbalance", "abalance", "delta"];
         let columns = std::array::from_fn(|i| (TABLES[i], columns[i]));
-        let readers = Readers::start(&mirror, columns);
+        let readers = Readers::start(&mirror, ("postgres", &database.name), columns).await;
         let seed = seed();
         let mut writers = Vec::new();
         for writer in 0..4 {
@@ -147,13 +172,15 @@ async fn pgbench_runs_against_the_primary() {
         let mirror = Mirror::start(&database.url, "[\"public.*\"]").await;
         let readers = Readers::start(
             &mirror,
+            ("postgres", &database.name),
             [
                 ("pgbench_branches", "bbalance"),
                 ("pgbench_tellers", "tbalance"),
                 ("pgbench_accounts", "abalance"),
                 ("pgbench_history", "delta"),
             ],
-        );
+        )
+        .await;
         let report = tokio::task::block_in_place(|| run(&["-n", "-c", "4", "-T", seconds]));
         println!("{report}");
         mirror.catch_up(&primary).await;

@@ -23,7 +23,13 @@ fn config(tables: Vec<TableRule>) -> Config {
             start_timeout: Duration::from_secs(1),
             connect_timeout: Duration::from_secs(1),
         },
-        listen: Listen { address: ([127, 0, 0, 1], 0).into(), unix_socket_dir: None, tls: None, threads: 1 },
+        listen: Listen {
+            address: ([127, 0, 0, 1], 0).into(),
+            unix_socket_dir: None,
+            unix_socket_permissions: 0o777,
+            tls: None,
+            threads: 1,
+        },
         tables,
         replication: Replication {
             mode: ReplicationMode::Auto,
@@ -42,6 +48,11 @@ fn config(tables: Vec<TableRule>) -> Config {
         memory: Memory { max_bytes: 1 << 20 },
         auth: Auth { method: AuthMethod::Relay, allow_trust: false, users: Vec::new() },
         limits: Limits {
+            max_connections_per_role: None,
+            max_unauthenticated: 1,
+            max_unauthenticated_per_address: 1,
+            max_logins: 1,
+            max_accepts_per_second: 1,
             max_connections: 1,
             login_timeout: Duration::from_secs(1),
             max_message_bytes: 1 << 20,

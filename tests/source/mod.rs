@@ -170,9 +170,11 @@ fn inserted(frame: &Frame) -> Option<i64> {
 /// Reads frames up to the insert of `marker`; gives every id before it.
 async fn ids_before(stream: &mut Stream, marker: i64) -> Vec<i64> {
     let mut ids = Vec::new();
+    let mut reader = stream.reader();
     let mut frames = Vec::new();
     loop {
-        tokio::time::timeout(DEADLINE, stream.next(&mut frames)).await.expect("the marker comes").unwrap();
+        let more = tokio::time::timeout(DEADLINE, reader.next(&mut frames)).await.expect("the marker comes");
+        assert!(more, "the stream ended: {}", stream.ended().await);
         for frame in frames.drain(..) {
             if let Frame::Keepalive { wal_end } = frame {
                 stream.progress().set_flushed(wal_end);
@@ -189,10 +191,9 @@ async fn ids_before(stream: &mut Stream, marker: i64) -> Vec<i64> {
 /// What ended the stream.
 async fn end_of(stream: &mut Stream) -> SourceError {
     let mut frames = Vec::new();
-    loop {
-        match tokio::time::timeout(DEADLINE, stream.next(&mut frames)).await.expect("the stream ends") {
-            Ok(()) => frames.clear(),
-            Err(error) => return error,
-        }
+    let mut reader = stream.reader();
+    while tokio::time::timeout(DEADLINE, reader.next(&mut frames)).await.expect("the stream ends") {
+        frames.clear();
     }
+    stream.ended().await
 }

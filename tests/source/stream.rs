@@ -55,7 +55,8 @@ async fn an_idle_primary_answers_questions() {
         replication.create_slot(&target(url), "idle", true, patient(&status)).await.unwrap();
         let mut rare = options("idle");
         rare.status_interval = DEADLINE * 2;
-        let mut stream = replication.start("idle", Lsn::ZERO, &rare).await.unwrap();
+        let stream = replication.start("idle", Lsn::ZERO, &rare).await.unwrap();
+        let mut reader = stream.reader();
         for _ in 0..20 {
             run(&admin, "create table idle_table (id int4); drop table idle_table").await;
             let token: String =
@@ -64,7 +65,8 @@ async fn an_idle_primary_answers_questions() {
             let mut frames = Vec::new();
             while stream.progress().received() < token {
                 stream.progress().ask();
-                tokio::time::timeout(DEADLINE, stream.next(&mut frames)).await.expect("an answer").unwrap();
+                let next = tokio::time::timeout(DEADLINE, reader.next(&mut frames));
+                assert!(next.await.expect("an answer"), "the stream ended");
             }
         }
         drop(stream);
@@ -109,11 +111,12 @@ async fn a_fast_shutdown_is_not_held_up() {
             replication.create_slot(&target(url), "shut", true, patient(&status)).await.unwrap();
             let mut stream = replication.start("shut", Lsn::ZERO, &options("shut")).await.unwrap();
             let mut frames = Vec::new();
+            let mut reader = stream.reader();
             run(&admin, "insert into shut values (1)").await;
             assert_eq!(ids_before(&mut stream, 1).await, [0; 0]);
             // Now there is a position acknowledged that soon will be too old.
             while stream.progress().flushed() == Lsn::ZERO {
-                stream.next(&mut frames).await.unwrap();
+                assert!(reader.next(&mut frames).await, "the stream ended");
                 stream.progress().set_flushed(stream.progress().received());
             }
             run(&admin, "insert into shut select generate_series(2, 100)").await;
@@ -129,12 +132,11 @@ async fn a_fast_shutdown_is_not_held_up() {
                 }
                 false => loop {
                     frames.clear();
-                    match stream.next(&mut frames).await {
-                        Ok(()) => stream.progress().set_flushed(stream.progress().received()),
-                        Err(error) => {
-                            server = stopping.await.unwrap();
-                            break error;
-                        }
+                    if reader.next(&mut frames).await {
+                        stream.progress().set_flushed(stream.progress().received());
+                    } else {
+                        server = stopping.await.unwrap();
+                        break stream.ended().await;
                     }
                 },
             };

@@ -118,7 +118,7 @@ impl Binder<'_> {
                 let value = convert_constant(&value, by).ok_or(Reason::Value)?;
                 Operand::Constant(self.constant(value))
             }
-            Typed::Param(index) => Operand::Param(index),
+            Typed::Param(index) | Typed::Widened(index, _) => Operand::Param(index),
             Typed::Unknown(_) | Typed::Null => return Err(Reason::Type),
         })
     }

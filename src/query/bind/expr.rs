@@ -24,6 +24,8 @@ pub(super) enum Typed {
     Unknown(String),
     Null,
     Param(usize),
+    /// An integer parameter as a wider integer.
+    Widened(usize, Scalar),
 }
 
 impl Binder<'_> {
@@ -165,6 +167,7 @@ impl Binder<'_> {
             Typed::Constant(_, scalar) => Some(scalar.clone()),
             Typed::Unknown(_) | Typed::Null => None,
             Typed::Param(index) => self.params.get(*index).cloned().flatten(),
+            Typed::Widened(_, scalar) => Some(scalar.clone()),
         }
     }
 
@@ -247,6 +250,11 @@ impl Binder<'_> {
             (operand, None) if !matches!(operand, Typed::Column(..)) => self.coerce_unknown(operand, &target),
             (operand, Some(scalar)) if scalar == target && !matches!(operand, Typed::Column(..)) => {
                 Ok(operand)
+            }
+            // The same integer, and only its value counts from here on: drivers declare the narrowest type
+            // that holds a number and cast it to the column's.
+            (Typed::Param(index) | Typed::Widened(index, _), Some(scalar)) if scalar.widens_to(&target) => {
+                Ok(Typed::Widened(index, target))
             }
             (Typed::Constant(value, scalar), _) if scalar.is_int() => {
                 let int = super::super::value::as_i64(&value.datum()).ok_or(Reason::Value)?;

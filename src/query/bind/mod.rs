@@ -15,7 +15,9 @@ use std::sync::Arc;
 use sqlparser::ast;
 
 use super::{
-    Reason, keywords,
+    Reason,
+    access::{self, Access},
+    keywords,
     plan::ColumnDescription,
     predicate::{Operand, Predicate},
     scalar::Scalar,
@@ -40,6 +42,8 @@ pub(crate) struct Bound {
     pub(crate) outputs: Vec<Output>,
     pub(crate) columns: Vec<ColumnDescription>,
     pub(crate) aggregates: Vec<Aggregate>,
+    /// Of a SELECT without FROM: its values, in order of the columns.
+    pub(crate) subqueries: Vec<Subquery>,
     pub(crate) predicate: Predicate,
     pub(crate) order: Vec<SortKey>,
     pub(crate) limit: Option<Operand>,
@@ -69,6 +73,33 @@ pub(crate) enum Aggregate {
     SumToNumeric(usize),
 }
 
+/// A subquery that stands for one value: an aggregate over one table.
+#[derive(Debug)]
+pub(crate) struct Subquery {
+    pub(crate) bound: Bound,
+    pub(crate) access: Access,
+}
+
+impl Bound {
+    /// The tables that are read, our own views excepted.
+    pub(crate) fn tables(&self) -> Vec<&Arc<TableSchema>> {
+        let own = self.subqueries.is_empty() && self.virtual_table.is_none();
+        let of_subqueries = self.subqueries.iter().map(|subquery| &subquery.bound.schema);
+        of_subqueries.chain(own.then_some(&self.schema)).collect()
+    }
+}
+
+/// What all queries of a statement are bound against.
+struct Context<'a> {
+    catalog: &'a Catalog,
+    session: &'a SessionFacts,
+    /// Why mirrored tables may not be read in this session at all; virtual tables may be.
+    forbidden: Option<Reason>,
+    /// Known types; `None` until the first use tells.
+    params: Vec<Option<Scalar>>,
+    leaves: Vec<Leaf>,
+}
+
 /// Binds a candidate. `forbidden` is why mirrored tables may not be read in this session at all;
 /// virtual tables may be.
 pub(crate) fn bind(
@@ -78,6 +109,39 @@ pub(crate) fn bind(
     session: &SessionFacts,
     forbidden: Option<Reason>,
 ) -> Result<Bound, Reason> {
+    let mut context = Context {
+        catalog,
+        session,
+        forbidden,
+        params: param_types.iter().map(|oid| declared(*oid, catalog)).collect::<Result<_, _>>()?,
+        leaves: Vec::with_capacity(candidate.leaves.len()),
+    };
+    let query = plain(&candidate.query)?;
+    let mut bound = match query.from {
+        [] => values(&query, &mut context)?,
+        [from] => rows(&query, from, &mut context)?,
+        _ => return Err(Reason::Unsupported),
+    };
+    bound.params = context.params.into_iter().collect::<Option<Vec<Scalar>>>().ok_or(Reason::Type)?;
+
+    // The proof that nothing was dropped and nothing read as something else: see `scan`.
+    context.leaves.sort_unstable();
+    if context.leaves != candidate.leaves {
+        return Err(Reason::Unsupported);
+    }
+    Ok(bound)
+}
+
+/// The clauses of a query that has no others.
+struct Plain<'a> {
+    projection: &'a [ast::SelectItem],
+    from: &'a [ast::TableWithJoins],
+    selection: Option<&'a ast::Expr>,
+    order_by: Option<&'a ast::OrderBy>,
+    limit: Option<&'a ast::LimitClause>,
+}
+
+fn plain(query: &ast::Query) -> Result<Plain<'_>, Reason> {
     let ast::Query {
         with: None,
         body,
@@ -89,7 +153,7 @@ pub(crate) fn bind(
         settings: None,
         format_clause: None,
         pipe_operators,
-    } = &candidate.query
+    } = query
     else {
         return Err(Reason::Unsupported);
     };
@@ -134,45 +198,104 @@ pub(crate) fn bind(
         && distribute_by.is_empty()
         && sort_by.is_empty()
         && named_window.is_empty();
-    let ([from], true) = (&from[..], empty) else { return Err(Reason::Unsupported) };
+    match empty {
+        true => Ok(Plain {
+            projection,
+            from,
+            selection: selection.as_ref(),
+            order_by: order_by.as_ref(),
+            limit: limit_clause.as_ref(),
+        }),
+        false => Err(Reason::Unsupported),
+    }
+}
 
-    let mut leaves = Vec::with_capacity(candidate.leaves.len());
-    let table = table::bind(from, catalog, session, forbidden, &mut leaves)?;
+/// The rows of one table.
+fn rows(query: &Plain<'_>, from: &ast::TableWithJoins, context: &mut Context<'_>) -> Result<Bound, Reason> {
+    let Context { catalog, session, forbidden, params, leaves } = context;
+    let table = table::bind(from, catalog, session, *forbidden, leaves)?;
     let mut binder = Binder {
         catalog,
         server_version_num: catalog.server_version_num,
         utc: session.is_utc(),
-        params: param_types.iter().map(|oid| declared(*oid, catalog)).collect::<Result<_, _>>()?,
+        params: std::mem::take(params),
         constants: Vec::new(),
-        leaves,
+        leaves: std::mem::take(leaves),
         table,
     };
-    let targets = binder.targets(projection)?;
-    let predicate = match selection {
+    let targets = binder.targets(query.projection)?;
+    let predicate = match query.selection {
         Some(condition) => binder.predicate(condition)?,
         None => Predicate::Constant(Some(true)),
     };
-    let order = binder.order_by(order_by.as_ref(), &targets)?;
-    let (limit, offset) = binder.limit_clause(limit_clause.as_ref())?;
-    let params = binder.params.into_iter().collect::<Option<Vec<Scalar>>>().ok_or(Reason::Type)?;
-
-    // The proof that nothing was dropped and nothing read as something else: see `scan`.
-    binder.leaves.sort_unstable();
-    if binder.leaves != candidate.leaves {
-        return Err(Reason::Unsupported);
-    }
+    let order = binder.order_by(query.order_by, &targets)?;
+    let (limit, offset) = binder.limit_clause(query.limit)?;
+    (*params, *leaves) = (binder.params, binder.leaves);
     Ok(Bound {
         schema: binder.table.schema,
         virtual_table: binder.table.virtual_table,
         outputs: targets.outputs,
         columns: targets.columns,
         aggregates: targets.aggregates,
+        subqueries: Vec::new(),
         predicate,
         order,
         limit,
         offset,
-        params,
+        params: Vec::new(),
         constants: binder.constants,
+    })
+}
+
+/// A SELECT without FROM: one row of subqueries, each of which gives exactly one value. All are read at
+/// one snapshot.
+fn values(query: &Plain<'_>, context: &mut Context<'_>) -> Result<Bound, Reason> {
+    if query.selection.is_some() || query.order_by.is_some() || query.limit.is_some() {
+        return Err(Reason::Unsupported);
+    }
+    let mut subqueries = Vec::with_capacity(query.projection.len());
+    let mut columns = Vec::with_capacity(query.projection.len());
+    for item in query.projection {
+        let (mut expr, alias) = match item {
+            ast::SelectItem::UnnamedExpr(expr) => (expr, None),
+            ast::SelectItem::ExprWithAlias { expr, alias } => (expr, Some(name(alias, &mut context.leaves)?)),
+            _ => return Err(Reason::Unsupported),
+        };
+        while let ast::Expr::Nested(inner) = expr {
+            expr = inner;
+        }
+        let ast::Expr::Subquery(subquery) = expr else { return Err(Reason::Unsupported) };
+        let subquery = plain(subquery)?;
+        let [from] = subquery.from else { return Err(Reason::Unsupported) };
+        let bound = rows(&subquery, from, context)?;
+        // An aggregate gives one row, and the LIMIT that could take it away is not there.
+        let is_one_row = bound.limit.is_none() && bound.offset.is_none();
+        let ([Output::Aggregate(0)], [column], true) = (&bound.outputs[..], &bound.columns[..], is_one_row)
+        else {
+            return Err(Reason::Unsupported);
+        };
+        if bound.virtual_table.is_some() {
+            return Err(Reason::Unsupported);
+        }
+        // The column is named like the subquery's own (`FigureColname`).
+        let name = alias.unwrap_or_else(|| column.name.clone());
+        columns.push(ColumnDescription::computed(name, Arc::clone(&column.pg_type)));
+        subqueries.push(Subquery { access: access::choose(&bound), bound });
+    }
+    let schema = Arc::clone(&subqueries.first().ok_or(Reason::Unsupported)?.bound.schema);
+    Ok(Bound {
+        schema,
+        virtual_table: None,
+        outputs: (0..subqueries.len()).map(Output::Aggregate).collect(),
+        columns,
+        aggregates: Vec::new(),
+        subqueries,
+        predicate: Predicate::Constant(Some(true)),
+        order: Vec::new(),
+        limit: None,
+        offset: None,
+        params: Vec::new(),
+        constants: Vec::new(),
     })
 }
 

@@ -88,7 +88,7 @@ impl Binder<'_> {
             // What stays unknown becomes text (`resolveTargetListUnknowns`).
             Typed::Unknown(text) => (Value::text(&text), Scalar::Text),
             Typed::Null => (Value::Null, Scalar::Text),
-            Typed::Param(_) => return Err(Reason::Unsupported),
+            Typed::Param(_) | Typed::Widened(..) => return Err(Reason::Unsupported),
         };
         let name = match alias {
             Some(alias) => alias,

@@ -26,7 +26,7 @@ pub(super) struct ServerFacts {
     pub(super) max_senders: i32,
     pub(super) used_senders: i32,
     pub(super) may_replicate: bool,
-    /// `output_plugin_libraries`, where the server has it.
+    /// `output_plugin_libraries`, where the server has it and our role may see it.
     pub(super) output_plugins: Option<String>,
     /// `max_slot_wal_keep_size`.
     pub(super) slot_limit: String,
@@ -191,6 +191,7 @@ mod tests {
                 connect_timeout: second,
             },
             listen: Listen {
+                unix_socket_permissions: 0o777,
                 address: ([127, 0, 0, 1], 0).into(),
                 unix_socket_dir: None,
                 tls: None,
@@ -214,6 +215,11 @@ mod tests {
             memory: Memory { max_bytes: 1 },
             auth: Auth { method: AuthMethod::Relay, allow_trust: false, users: Vec::new() },
             limits: Limits {
+                max_connections_per_role: None,
+                max_unauthenticated: 1,
+                max_unauthenticated_per_address: 1,
+                max_logins: 1,
+                max_accepts_per_second: 1,
                 max_connections: 1,
                 login_timeout: second,
                 max_message_bytes: 1,

@@ -12,7 +12,7 @@ use super::{
     publication,
     schema::{self, SchemaError},
 };
-use crate::{config::Config, types::TableSchema};
+use crate::{config::Config, primary::PrimaryError, types::TableSchema};
 
 /// What was found, in the order of the checks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -95,7 +95,7 @@ pub async fn check(client: &Client, config: &Config) -> Preflight {
     let mut preflight = Preflight::default();
     match read_facts(client, config).await {
         Ok(facts) => preflight.findings = evaluate::server(&facts, config),
-        Err(error) => preflight.findings.push(unreadable("the server's settings", &error)),
+        Err(error) => preflight.findings.push(unreadable("the server's settings", error)),
     }
     let name = config.replication.publication.as_str();
     match schema::load_with_refusals(client, &config.tables, Some(name)).await {
@@ -105,7 +105,7 @@ pub async fn check(client: &Client, config: &Config) -> Preflight {
             preflight.findings.extend(evaluate::tables(&tables, &refusals, &catalog.warnings));
             match publication::plan(client, name, &tables).await {
                 Ok(plan) => preflight.findings.push(evaluate::publication(name, &plan)),
-                Err(error) => preflight.findings.push(unreadable("the publication", &error)),
+                Err(error) => preflight.findings.push(unreadable("the publication", error)),
             }
         }
         // The encoding is among the server's findings already.
@@ -117,7 +117,9 @@ pub async fn check(client: &Client, config: &Config) -> Preflight {
     preflight
 }
 
-fn unreadable(what: &str, error: &PgError) -> Finding {
+fn unreadable(what: &str, error: PgError) -> Finding {
+    // tokio-postgres says no more than "db error".
+    let error = PrimaryError::from(error);
     Finding::new(Level::Fatal, format!("{what} could not be read: {error}"), None)
 }
 
