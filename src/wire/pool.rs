@@ -224,7 +224,7 @@ impl Drop for Member {
         self.pool.change(|state| {
             state.group(&self.key, |group| group.sessions = group.sessions.saturating_sub(1));
             // Nobody can use what only a client could open.
-            if !self.opens && !state.groups.get(&self.key).is_some_and(|group| group.sessions > 0) {
+            if !self.opens && state.groups.get(&self.key).is_none_or(|group| group.sessions == 0) {
                 state.close_if(|parked, _| parked.upstream.slot.key.as_ref() == Some(&self.key));
             }
         });
