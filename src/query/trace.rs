@@ -351,7 +351,7 @@ mod tests {
             ("with c as (select * from t) select * from c", None),
             ("with v as (select * from t) select * from v", Lasting),
             ("select * from generate_series(1, 3)", None),
-            ("table t", None),
+            ("table t", Lasting),
             ("table v", Lasting),
             ("select * from v", Lasting),
             ("select * from f", Lasting),

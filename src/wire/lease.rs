@@ -98,8 +98,10 @@ impl Session {
     /// takes the place of one that is gone only if the session held nothing there.
     pub(super) async fn need_upstream(&mut self) -> Result<(), Problem> {
         if let Some(upstream) = &mut self.upstream {
-            upstream.offer = None;
-            return Ok(());
+            match upstream.offer.take().map_or(Ok(()), |_| upstream.look()) {
+                Ok(()) => return Ok(()),
+                Err(error) => self.lose(&error),
+            }
         }
         let clean = self.traces.current() == Trace::None;
         if !clean || self.member.is_none() {

@@ -114,6 +114,14 @@ impl Upstream {
         client.extend_from_slice(frame);
     }
 
+    /// Looks whether the primary has closed the connection meanwhile. What else it said is read later.
+    pub(super) fn look(&mut self) -> Result<(), PrimaryError> {
+        while let Some(filled) = self.read.fill_idle().now_or_never() {
+            filled?;
+        }
+        Ok(())
+    }
+
     /// Notes a ParameterStatus.
     pub(super) fn report(&mut self, frame: &[u8]) {
         let mut fields = Fields(frame.get(5..).unwrap_or_default());
