@@ -20,7 +20,7 @@ use crate::{
     catalog::{Catalog, CatalogHandle},
     config::Config,
     lifecycle::shutdown::ShutdownToken,
-    primary::{PrimaryError, Target, client},
+    primary::{PrimaryError, Target, client, in_words},
     source::{
         ReplicationConnection, SourceError, SourceErrorKind, Stream, StreamOptions,
         preflight::{self, Preflight},
@@ -55,7 +55,7 @@ pub enum SupervisorError {
     Publication(#[from] PublicationError),
     #[error("the replication stream is not what it should be: {0}")]
     Stream(#[from] StreamError),
-    #[error("asking the primary: {0}")]
+    #[error("asking the primary: {}", in_words(.0))]
     Sql(#[from] tokio_postgres::Error),
     #[error("the primary does not permit it:\n{0}")]
     Preflight(Preflight),

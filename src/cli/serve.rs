@@ -99,12 +99,15 @@ fn exit_of(error: &ServeError) -> Exit {
     }
 }
 
-/// Says what failed, with all causes.
+/// Says what failed, with all causes that it does not name itself.
 fn failed(error: &dyn Error, exit: Exit) -> Exit {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        text = format!("{text}: {error}");
+        let named = error.to_string();
+        if !text.contains(&named) {
+            text = format!("{text}: {named}");
+        }
         cause = error.source();
     }
     eprintln!("millpond: {text}");

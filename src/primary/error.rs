@@ -93,13 +93,7 @@ fn kind_of(sqlstate: &str) -> ErrorKind {
 impl From<tokio_postgres::Error> for PrimaryError {
     fn from(error: tokio_postgres::Error) -> PrimaryError {
         if let Some(db) = error.as_db_error() {
-            return PrimaryError::Server(Box::new(ServerMessage {
-                severity: db.severity().to_owned(),
-                sqlstate: db.code().code().to_owned(),
-                message: db.message().to_owned(),
-                detail: db.detail().map(str::to_owned),
-                hint: db.hint().map(str::to_owned),
-            }));
+            return PrimaryError::Server(Box::new(ServerMessage::from(db)));
         }
         let io = std::error::Error::source(&error).and_then(|s| s.downcast_ref::<io::Error>());
         match io {
@@ -107,6 +101,15 @@ impl From<tokio_postgres::Error> for PrimaryError {
             None if error.is_closed() => PrimaryError::Closed { source: None },
             None => PrimaryError::Protocol(describe(&error)),
         }
+    }
+}
+
+/// What the primary said, or the causes of the error, in one line: the error itself says "db error" and no
+/// more.
+pub fn in_words(error: &tokio_postgres::Error) -> String {
+    match error.as_db_error() {
+        Some(db) => ServerMessage::from(db).to_string(),
+        None => describe(error),
     }
 }
 
@@ -154,6 +157,18 @@ impl ServerMessage {
             }
         }
         parsed
+    }
+}
+
+impl From<&tokio_postgres::error::DbError> for ServerMessage {
+    fn from(db: &tokio_postgres::error::DbError) -> ServerMessage {
+        ServerMessage {
+            severity: db.severity().to_owned(),
+            sqlstate: db.code().code().to_owned(),
+            message: db.message().to_owned(),
+            detail: db.detail().map(str::to_owned),
+            hint: db.hint().map(str::to_owned),
+        }
     }
 }
 

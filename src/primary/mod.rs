@@ -22,7 +22,7 @@ pub use cancel::cancel;
 pub use client::client;
 pub use connect::Stream;
 pub use connection::{Connection, ReadHalf, WriteHalf, rehome};
-pub use error::{ErrorKind, PrimaryError, ServerMessage};
+pub use error::{ErrorKind, PrimaryError, ServerMessage, in_words};
 pub use message::Message;
 pub use scram_keys::ScramKeys;
 pub use target::{Host, SslMode, Target};

@@ -10,17 +10,20 @@ use thiserror::Error;
 use tokio_postgres::{Client, Error as PgError, error::SqlState};
 
 use super::schema::{quote, quote_table};
-use crate::types::{TableOid, TableSchema};
+use crate::{
+    primary::in_words,
+    types::{TableOid, TableSchema},
+};
 
 const PUBLISH: &str = "publish = 'insert, update, delete, truncate', publish_via_partition_root = true";
 
 /// Why the publication can't be as it must.
 #[derive(Debug, Error)]
 pub enum PublicationError {
-    #[error("publication {name}: {source}")]
+    #[error("publication {name}: {}", in_words(source))]
     Query { name: String, source: PgError },
     /// We may not create or change it.
-    #[error("publication {name}: {source}; let its owner run sql/setup.sql, or: {sql}")]
+    #[error("publication {name}: {}; let its owner run sql/setup.sql, or: {sql}", in_words(source))]
     NotPermitted { name: String, sql: String, source: PgError },
     /// It is not ours, and not enough.
     #[error("publication {name} belongs to another role and {}; its owner has to run: {sql}", problems.join(", "))]

@@ -30,13 +30,14 @@ use super::publication::PublicationState;
 use crate::{
     catalog::{Catalog, Privileges, Relation, TableStamp, UnsupportedTable},
     config::TableRule,
+    primary::in_words,
     types::{TableOid, TableSchema},
 };
 
 /// Why the catalogue could not be read.
 #[derive(Debug, Error)]
 pub enum SchemaError {
-    #[error("reading {what} from the primary: {source}")]
+    #[error("reading {what} from the primary: {}", in_words(source))]
     Query { what: &'static str, source: PgError },
     #[error("database {database:?} is encoded in {encoding}; only UTF8 databases can be mirrored")]
     Encoding { database: String, encoding: String },
