@@ -78,6 +78,14 @@ impl Connection {
         &self.secret_key
     }
 
+    /// Whether a secret in clear would stay between us and the primary's machine.
+    pub fn is_private(&self) -> bool {
+        match &self.stream {
+            Stream::Tcp(stream) => stream.peer_addr().is_ok_and(|address| address.ip().is_loopback()),
+            Stream::Unix(_) | Stream::Tls(_) => true,
+        }
+    }
+
     /// The next message, of any kind. Cancel safe.
     ///
     /// # Errors

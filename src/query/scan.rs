@@ -10,7 +10,7 @@ use super::keywords;
 
 /// Longest text that is looked at (bytes).
 const MAX_TEXT: usize = 1 << 20;
-/// Deepest nesting of parentheses; sqlparser's time grows steeply with it.
+/// Deepest nesting of parentheses and CASEs; sqlparser's time grows steeply with it.
 const MAX_DEPTH: usize = 12;
 /// Most operators in one statement: a chain of them is a tree as deep as it is long.
 const MAX_OPERATORS: usize = 400;
@@ -148,9 +148,16 @@ fn finish<'a>(sql: &'a str, tokens: Vec<Token<'a>>, statements: &mut Vec<Scanned
 
 fn is_plain(tokens: &[Token<'_>]) -> bool {
     let (mut depth, mut deepest, mut operators) = (0usize, 0usize, 0usize);
+    let mut cases = 0usize;
     for (i, token) in tokens.iter().enumerate() {
         match token.kind {
             TokenKind::Other | TokenKind::Semicolon => return false,
+            TokenKind::Word if token.is_word("case") => {
+                cases += 1;
+                deepest = deepest.max(depth + cases);
+            }
+            // Reserved, so it is no name.
+            TokenKind::Word if token.is_word("end") => cases = cases.saturating_sub(1),
             TokenKind::Operator => {
                 operators += 1;
                 if !matches!(token.text, "=" | "<>" | "!=" | "<" | "<=" | ">" | ">=" | "-" | "*" | "::") {
@@ -170,7 +177,7 @@ fn is_plain(tokens: &[Token<'_>]) -> bool {
             TokenKind::QuotedName if token.text.len() <= 2 => return false,
             TokenKind::Open => {
                 depth += 1;
-                deepest = deepest.max(depth);
+                deepest = deepest.max(depth + cases);
             }
             TokenKind::Close => match depth.checked_sub(1) {
                 Some(d) => depth = d,
@@ -471,6 +478,11 @@ mod tests {
         ] {
             assert!(!plain(sql), "{sql}");
         }
+        let cases = |n| format!("select {}1{}", "case when a then ".repeat(n), " end".repeat(n));
+        assert!(plain(&cases(2)) && !plain(&cases(MAX_DEPTH + 1)) && !plain(&cases(10_000)));
+        assert!(!plain(&format!("select {}", "case when a then ".repeat(50_000))));
+        // At the bound it is parsed, and soon.
+        assert_eq!(crate::query::statement::parse(&cases(MAX_DEPTH)).len(), 1);
         let chain = format!("select {}1", "1=".repeat(MAX_OPERATORS + 1));
         assert!(!plain(&chain));
     }

@@ -208,6 +208,10 @@ async fn relay(
                         admitted = true;
                         None
                     }
+                    // Whoever stands between us and the primary could ask for it.
+                    3 if !connection.is_private() => {
+                        return Err(End::Fatal(Problem::AuthMethod("unencrypted password")));
+                    }
                     3 | 5 => Some(MAX_PASSWORD),
                     10 => {
                         bound = offers_binding(fields.0);

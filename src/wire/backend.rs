@@ -167,6 +167,13 @@ pub(super) fn error_response(out: &mut BytesMut, report: &Report) {
     });
 }
 
+/// An error for clients of protocols before 3.0, which know no fields (`send_message_to_frontend` in
+/// `src/backend/utils/error/elog.c`).
+pub(super) fn old_error_response(out: &mut BytesMut, report: &Report) {
+    out.put_u8(b'E');
+    put_string(out, format!("FATAL:  {}\n", report.message).as_bytes());
+}
+
 /// A copy of the primary's ErrorResponse frame with a hint, if it is for `sqlstate` and has none.
 pub(super) fn with_hint(frame: &[u8], sqlstate: &str, hint: &str) -> Option<BytesMut> {
     let body = frame.get(5..)?;

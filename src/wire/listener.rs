@@ -276,9 +276,16 @@ impl Server {
         let (stream, opening) = match opened {
             Ok(opened) => opened,
             Err(refused) => {
-                let report = refused.problem.map(|problem| problem.report());
+                let report = refused.problem.as_ref().map(Problem::report);
                 if let Some(stream) = refused.stream {
-                    Client::new(stream).end(report.as_ref()).await;
+                    let mut client = Client::new(stream);
+                    match (&refused.problem, &report) {
+                        (Some(Problem::ProtocolVersion { major: 1..3, .. }), Some(report)) => {
+                            backend::old_error_response(&mut client.output, report);
+                            client.end(None).await;
+                        }
+                        _ => client.end(report.as_ref()).await,
+                    }
                 }
                 return None;
             }
@@ -287,6 +294,8 @@ impl Server {
         let startup = match opening {
             Opening::Cancel { pid, key } => {
                 self.shared.cancels.cancel(&self.shared.target, pid, &key).await;
+                // The client waits for the end, and takes an unordered one of TLS for a failure.
+                Client::new(stream).end(None).await;
                 return None;
             }
             Opening::Startup(startup) => startup,

@@ -23,7 +23,7 @@ impl Verifier {
     }
 
     /// Reads `SCRAM-SHA-256$<iterations>:<salt>$<StoredKey>:<ServerKey>`.
-    fn parse(text: &str) -> Option<Verifier> {
+    pub(super) fn parse(text: &str) -> Option<Verifier> {
         let (cost, keys) = text.strip_prefix("SCRAM-SHA-256$")?.split_once('$')?;
         let (iterations, salt) = cost.split_once(':')?;
         let (stored, server) = keys.split_once(':')?;

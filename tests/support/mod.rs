@@ -3,4 +3,5 @@
 pub(crate) mod client;
 pub(crate) mod mirror;
 pub(crate) mod postgres;
+pub(crate) mod program;
 pub(crate) mod wait;

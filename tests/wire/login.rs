@@ -119,6 +119,19 @@ async fn our_own_scram_and_trust() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn too_many_of_a_role_are_told() {
+    let guarded = Guarded::start("[limits]\nmax_connections_per_role = 1\n").await;
+    let first = try_connect(&guarded.url("app", "sesame", "postgres")).await.unwrap();
+    let error = try_connect(&guarded.url("app", "sesame", "postgres")).await.map(drop).unwrap_err();
+    let error = error.as_db_error().expect("an error of the server").clone();
+    assert_eq!((error.code().code(), error.message()), ("53300", "too many connections for role \"app\""));
+    assert_eq!(guarded.refused("app", "wrong").await, "28P01", "only who could log in is told");
+    assert!(try_connect(&guarded.url("postgres", "secret", "postgres")).await.is_ok());
+    drop(first);
+    guarded.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn too_many_clients_are_told() {
     let guarded = Guarded::start("[limits]\nmax_connections = 2\n").await;
     let first = try_connect(&guarded.url("app", "sesame", "postgres")).await.unwrap();

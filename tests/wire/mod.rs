@@ -3,6 +3,9 @@
 mod abuse;
 mod clients;
 mod differential;
+mod encryption;
+mod false_primary;
+mod hostile;
 mod login;
 mod raw;
 mod sessions;

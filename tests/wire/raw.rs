@@ -104,6 +104,22 @@ impl RawClient {
         within(async { self.stream.read_u8().await.ok() }).await
     }
 
+    /// Ends the connection as a crash would: what is on its way is lost.
+    pub(crate) fn reset(self) {
+        let linger = socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+        linger.expect("a socket");
+    }
+
+    pub(crate) async fn finish_sending(&mut self) {
+        let _ = self.stream.shutdown().await;
+    }
+
+    /// Takes up to so many bytes of whatever comes.
+    pub(crate) async fn read_some(&mut self, most: usize) -> usize {
+        let mut buffer = vec![0; most];
+        within(self.stream.read(&mut buffer)).await.unwrap_or(0)
+    }
+
     /// Sends a query whose answer is not looked at.
     pub(crate) async fn execute(&mut self, sql: &str) {
         self.send(&query(sql)).await;
