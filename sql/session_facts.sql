@@ -1,5 +1,5 @@
 -- What answers depend on besides their SQL, and how far the log is: one row for each schema of the effective search path, in its order.
--- Runs on each client's own connection, as the client's role, outside of transactions; needs no right that PUBLIC doesn't have.
+-- Runs on each client's own connection, as the client's role, also within its READ COMMITTED transactions; needs no right that PUBLIC doesn't have.
 -- Every name is qualified, so that no search_path can put something else in its place.
 select
     current_user,
@@ -17,6 +17,11 @@ select
     pg_catalog.current_setting('synchronous_commit'),
     pg_catalog.pg_current_wal_flush_lsn(),
     pg_catalog.pg_current_wal_insert_lsn(),
+    pg_catalog.current_setting('transaction_isolation'),
+    pg_catalog.pg_current_xact_id_if_assigned() is not null,
+    pg_catalog.current_setting('statement_timeout'),
+    pg_catalog.current_setting('idle_in_transaction_session_timeout'),
+    coalesce(pg_catalog.current_setting('transaction_timeout', true), '0'),
     path.name
 from pg_catalog.unnest(pg_catalog.current_schemas(true)) with ordinality as path (name, position)
 order by path.position

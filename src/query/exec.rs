@@ -35,6 +35,8 @@ pub struct Cursor {
     snapshot: Snapshot,
     params: Vec<Value>,
     state: State,
+    offset: u64,
+    limit: u64,
     skip: u64,
     left: u64,
 }
@@ -88,6 +90,16 @@ impl Cursor {
             return self.current();
         }
         None
+    }
+
+    /// Back to before the first row: the same rows come again, in the same order.
+    pub fn rewind(&mut self) {
+        (self.skip, self.left) = (self.offset, self.limit);
+        match &mut self.state {
+            State::Rows { next, .. } => *next = 0,
+            State::Scan { chunk, row, .. } => (*chunk, *row) = (0, 0),
+            State::Aggregates { is_done, .. } => *is_done = false,
+        }
     }
 
     /// Everything committed at the primary up to here is in the answer.
@@ -149,7 +161,16 @@ pub(super) fn open(
             values.append(&mut run.aggregates()?);
         }
         let state = State::Aggregates { values, is_done: false };
-        return Ok(Cursor { plan: Arc::clone(plan), snapshot, params, state, skip: 0, left: 1 });
+        return Ok(Cursor {
+            plan: Arc::clone(plan),
+            snapshot,
+            params,
+            state,
+            offset: 0,
+            limit: 1,
+            skip: 0,
+            left: 1,
+        });
     }
     let view = match bound.virtual_table {
         Some(table) => virtual_tables::view(table, &plan.status),
@@ -166,7 +187,7 @@ pub(super) fn open(
     } else {
         State::Scan { chunks: view.chunks(), version: view.version(), chunk: 0, row: 0 }
     };
-    Ok(Cursor { plan: Arc::clone(plan), snapshot, params, state, skip: offset, left: limit })
+    Ok(Cursor { plan: Arc::clone(plan), snapshot, params, state, offset, limit, skip: offset, left: limit })
 }
 
 /// The table of a query, as the query was bound to it.

@@ -9,6 +9,7 @@
 mod access;
 mod aggregate;
 mod bind;
+mod command;
 mod engine;
 mod exec;
 mod keywords;
@@ -28,6 +29,7 @@ mod tests;
 mod value;
 mod virtual_tables;
 
+pub use command::{ALL, Begin, Command, Copy, CopyFormat, CopyOptions, Declare, Fetch, ForceQuote, Step};
 pub use engine::{Engine, Planned};
 pub use exec::{Cursor, ResultRow};
 pub use plan::{ColumnDescription, Plan};

@@ -74,7 +74,8 @@ impl Plan {
             .iter()
             .enumerate()
             .map(|(i, scalar)| match declared.get(i) {
-                Some(oid) if oid.0 != 0 => *oid,
+                // `unknown` is as good as nothing declared.
+                Some(oid) if !matches!(oid.0, 0 | 705) => *oid,
                 _ => scalar.pg_type().oid,
             })
             .collect();
@@ -114,6 +115,17 @@ impl Plan {
     /// The (first) table that is read; `None` for one of our own views.
     pub fn table(&self) -> Option<TableOid> {
         self.bound.virtual_table.is_none().then_some(self.bound.schema.oid)
+    }
+
+    /// Whether COPY could name that table: a partitioned one it refuses.
+    pub fn is_copyable(&self) -> bool {
+        self.bound.virtual_table.is_none() && !self.bound.schema.partitioned
+    }
+
+    /// Whether PostgreSQL's plan could be read backward: a scan or a sort can, an aggregate cannot
+    /// (`ExecSupportsBackwardScan`).
+    pub fn scrolls(&self) -> bool {
+        self.bound.aggregates.is_empty() && self.bound.subqueries.is_empty()
     }
 
     /// Whether results in these formats (per column: false text, true binary; missing ones text) come

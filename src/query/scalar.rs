@@ -143,10 +143,7 @@ impl Scalar {
 
     /// Whether every integer of this type is one of the other.
     pub(crate) fn widens_to(&self, other: &Scalar) -> bool {
-        matches!(
-            (self, other),
-            (Scalar::Int2, Scalar::Int4 | Scalar::Int8) | (Scalar::Int4, Scalar::Int8)
-        )
+        matches!((self, other), (Scalar::Int2, Scalar::Int4 | Scalar::Int8) | (Scalar::Int4, Scalar::Int8))
     }
 
     pub(crate) fn is_float(&self) -> bool {

@@ -2,7 +2,10 @@
 
 use sqlparser::{ast, dialect::PostgreSqlDialect, parser::Parser};
 
-use super::scan::{self, Leaf, Scanned, Token, TokenKind};
+use super::{
+    command::{self, Command},
+    scan::{self, Leaf, Scanned, Token, TokenKind},
+};
 
 /// sqlparser's own bound on recursion.
 const MAX_RECURSION: usize = 50;
@@ -12,6 +15,8 @@ const MAX_RECURSION: usize = 50;
 pub struct Statement {
     pub text: String,
     pub kind: StatementKind,
+    /// What a session may be able to answer itself, besides a SELECT.
+    pub command: Option<Command>,
     pub(crate) candidate: Option<Box<Candidate>>,
 }
 
@@ -46,19 +51,20 @@ pub enum StatementKind {
 /// Splits a simple-protocol string. One `Unknown` statement where any part is not understood,
 /// because PostgreSQL parses a string as a whole before it runs the first of its statements.
 pub(crate) fn parse(sql: &str) -> Vec<Statement> {
-    let whole = |kind| vec![Statement { text: sql.to_owned(), kind, candidate: None }];
+    let whole = |kind| vec![Statement { text: sql.to_owned(), kind, command: None, candidate: None }];
     let Some(scanned) = scan::split(sql) else { return whole(StatementKind::Unknown) };
     if scanned.is_empty() {
         return whole(StatementKind::Empty);
     }
-    let statements: Vec<Statement> = scanned.iter().map(statement).collect();
+    let statements: Vec<Statement> = scanned.iter().map(of).collect();
     if statements.iter().any(|s| s.kind == StatementKind::Unknown) {
         return whole(StatementKind::Unknown);
     }
     statements
 }
 
-fn statement(scanned: &Scanned<'_>) -> Statement {
+/// One statement of a string.
+pub(super) fn of(scanned: &Scanned<'_>) -> Statement {
     let mut kind = classify(&scanned.tokens);
     let mut candidate = None;
     let is_select =
@@ -69,7 +75,11 @@ fn statement(scanned: &Scanned<'_>) -> Statement {
             None => kind = StatementKind::Unknown,
         }
     }
-    Statement { text: scanned.text.to_owned(), kind, candidate }
+    let command = match kind {
+        StatementKind::Transaction | StatementKind::Read => command::parse(scanned),
+        _ => None,
+    };
+    Statement { text: scanned.text.to_owned(), kind, command, candidate }
 }
 
 fn parse_query(text: &str) -> Option<ast::Query> {

@@ -123,6 +123,30 @@ pub(super) enum Problem {
     /// `millpond.route = local`.
     LocalOnly(Reason),
     Canceled,
+    /// `statement_timeout`.
+    TimedOut,
+    /// `idle_in_transaction_session_timeout`, in a transaction that only we know of.
+    IdleInTransaction,
+    /// `transaction_timeout`, likewise.
+    TransactionTooLong,
+    /// The transaction has failed, and the primary cannot be asked to say so.
+    Aborted,
+    /// A cursor that is read from memory cannot do this.
+    CursorHere {
+        cursor: String,
+        what: &'static str,
+    },
+    NoCursor(String),
+    NoPortal(String),
+    /// A cursor without SCROLL was asked to go back.
+    ForwardOnly,
+    /// A portal that was executed already and cannot be again.
+    PortalRan(String),
+    /// The result formats of a Bind do not fit.
+    Formats {
+        given: usize,
+        columns: usize,
+    },
     NoStatement(String),
     DuplicateStatement(String),
     DuplicatePortal(String),
@@ -240,6 +264,30 @@ impl Problem {
             )
             .with_hint("The session has millpond.route = 'local', which keeps it from the primary."),
             Problem::Canceled => Report::error("57014", "canceling statement due to user request"),
+            Problem::TimedOut => Report::error("57014", "canceling statement due to statement timeout"),
+            Problem::IdleInTransaction => {
+                Report::fatal("25P03", "terminating connection due to idle-in-transaction timeout")
+            }
+            Problem::TransactionTooLong => {
+                Report::fatal("25P04", "terminating connection due to transaction timeout")
+            }
+            Problem::Aborted => Report::error(
+                "25P02",
+                "current transaction is aborted, commands ignored until end of transaction block",
+            ),
+            Problem::CursorHere { cursor, what } => {
+                Report::error("0A000", format!("cursor \"{cursor}\" is read from Millpond's memory: {what}"))
+                    .with_hint("Set millpond.route = 'primary' before the transaction to have its cursors at the primary.")
+            }
+            Problem::NoCursor(name) => Report::error("34000", format!("cursor \"{name}\" does not exist")),
+            Problem::NoPortal(name) => Report::error("34000", format!("portal \"{name}\" does not exist")),
+            Problem::ForwardOnly => Report::error("55000", "cursor can only scan forward")
+                .with_hint("Declare it with SCROLL option to enable backward scan."),
+            Problem::PortalRan(name) => Report::error("55000", format!("portal \"{name}\" cannot be run")),
+            Problem::Formats { given, columns } => Report::error(
+                "08P01",
+                format!("bind message has {given} result formats but query has {columns} columns"),
+            ),
             Problem::NoStatement(name) if name.is_empty() => {
                 Report::error("26000", "unnamed prepared statement does not exist")
             }

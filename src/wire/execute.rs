@@ -7,6 +7,8 @@ use bytes::Bytes;
 use super::{
     backend,
     client::End,
+    command::Ran,
+    error::Problem,
     frame::Frame,
     local::{Rows, Sent},
     session::{Mode, Session},
@@ -54,6 +56,20 @@ impl Session {
                 }
                 backend::command_complete(&mut self.client.output, "SHOW");
                 return Ok(());
+            }
+            PortalState::Command { command, .. } => {
+                let command = Arc::clone(command);
+                return self.execute_command(&frame, &name, command, limit).await;
+            }
+            PortalState::Ran => {
+                let name = String::from_utf8_lossy(&name).into_owned();
+                return self.fail(Problem::PortalRan(name));
+            }
+            PortalState::Cursor(_) => {
+                return match self.execute_cursor(&name, limit).await? {
+                    Ran::Failed(problem) => self.fail(problem),
+                    Ran::Done | Ran::Primary(_) => Ok(()),
+                };
             }
             PortalState::Done { .. } => {
                 backend::select_complete(&mut self.client.output, 0);
@@ -110,7 +126,7 @@ impl Session {
     }
 
     /// Memory could not answer after all, and nothing was sent: the portal moves to the primary.
-    async fn execute_upstream(&mut self, frame: &Frame, reason: Reason) -> Result<(), End> {
+    pub(super) async fn execute_upstream(&mut self, frame: &Frame, reason: Reason) -> Result<(), End> {
         let name = frame.execute().map(|(name, _)| Bytes::copy_from_slice(name)).unwrap_or_default();
         if let Some(portal) = self.portals.remove(&name) {
             if let Err(problem) = self.may_move(&portal.statement.0, reason) {

@@ -9,13 +9,14 @@ use super::{
     client::End,
     error::Problem,
     frame::{Bind, Fields, Frame, Object, expand_formats},
+    local::Form,
     policy::{self, ByName},
     session::{DropsStatements, Mode, Segment, Session},
-    statement::{Planned as Kept, Portal, PortalState, Select, What},
+    statement::{Planned as Kept, Portal, PortalState, Select, What, plan_description},
     upstream::Expect,
 };
 use crate::{
-    query::{Plan, Planned, Reason, StatementKind},
+    query::{Command, Plan, Planned, Reason, Statement, StatementKind},
     types::TypeOid,
 };
 
@@ -24,6 +25,7 @@ enum Use {
     Empty,
     Show(String),
     Plan(Arc<Plan>),
+    Command(Arc<Select>),
     Primary(Reason),
 }
 
@@ -50,6 +52,14 @@ impl Session {
             let what = match &statement.kind {
                 StatementKind::Empty => What::Empty,
                 StatementKind::ShowMillpond(shown) if is_shown(shown) => What::Show(shown.clone()),
+                _ if statement.command.is_some() && self.keeps(&statement, &types).await => {
+                    if statement.kind == StatementKind::Transaction
+                        && let Err(problem) = self.may_forward(&statement, Reason::Transaction)
+                    {
+                        return self.fail(problem);
+                    }
+                    What::Command(Arc::new(Select { statement, types }))
+                }
                 _ => match self.plan(&statement, &types).await {
                     Ok(Planned::Local(plan)) => {
                         let kept = Kept { plan, facts_version: self.facts.version };
@@ -73,7 +83,15 @@ impl Session {
                 },
             };
             let in_use = self.portals.values().any(|p| p.is_movable() && p.statement.0 == name);
-            if self.answers_views() && !in_use {
+            let here = match &what {
+                What::Command(command) => {
+                    let command = command.statement.command.as_ref();
+                    let local = self.segment.mode == Mode::Local;
+                    self.answers_views() || (local && command.is_some_and(|command| self.takes(command)))
+                }
+                _ => self.answers_views(),
+            };
+            if here && !in_use {
                 if taken {
                     return self.fail(Problem::DuplicateStatement(text(&name)));
                 }
@@ -145,7 +163,17 @@ impl Session {
     }
 
     pub(super) async fn on_bind(&mut self, frame: Frame) -> Result<(), End> {
-        let Ok(bind) = frame.bind() else { return self.malformed(frame).await };
+        let Ok(bind) = frame.bind() else {
+            // The primary looks for the statement first.
+            let name = frame.bound_statement().map(Bytes::copy_from_slice).unwrap_or_default();
+            if self.is_gone(&name) {
+                return self.fail(Problem::NoStatement(text(&name)));
+            }
+            if self.named_upstream(&frame, &name, Reason::Unsupported).await? {
+                self.forward(&frame, Expect::Bind);
+            }
+            return Ok(());
+        };
         let portal = Bytes::copy_from_slice(bind.portal);
         let name = Bytes::copy_from_slice(bind.statement);
         let taken = !portal.is_empty() && self.portals.contains_key(&portal);
@@ -156,8 +184,29 @@ impl Session {
         if self.is_gone(&name) {
             return self.fail(Problem::NoStatement(text(&name)));
         }
+        if let Some(command) = self.on_cursor(&name) {
+            if !self.expect.is_empty() {
+                self.hold(frame);
+                return Ok(());
+            }
+            let columns = command.statement.command.as_ref().and_then(|c| self.fetched_plan(c));
+            let columns = columns.map_or(0, |plan| plan.columns().len());
+            let given = bind.result_formats.len();
+            if columns > 0 && expand_formats(&bind.result_formats, columns).is_none() {
+                return self.fail(Problem::Formats { given, columns });
+            }
+        }
         let reason = match self.usable(&name).await {
             Err(problem) => return self.fail(problem),
+            // A name may be taken at the primary, too.
+            Ok(Use::Plan(_))
+                if !portal.is_empty() && self.block.lazy.is_none() && self.upstream_status() == b'T' =>
+            {
+                match self.may_move(&name, Reason::Transaction) {
+                    Ok(()) => Reason::Transaction,
+                    Err(problem) => return self.fail(problem),
+                }
+            }
             Ok(Use::Primary(reason)) => reason,
             Ok(used) => match self.bind_here(&frame, &bind, used).await {
                 Ok(_) if taken => return self.fail(Problem::DuplicatePortal(text(&portal))),
@@ -168,7 +217,7 @@ impl Session {
                     backend::bind_complete(&mut self.client.output);
                     return Ok(());
                 }
-                Err(Reason::Canceled) => return self.fail(Problem::Canceled),
+                Err(Reason::Canceled) => return self.fail(self.stopped()),
                 Err(reason) => match self.may_move(&name, reason) {
                     Ok(()) => reason,
                     Err(problem) => return self.fail(problem),
@@ -198,10 +247,22 @@ impl Session {
     ) -> Result<(Vec<bool>, PortalState), Reason> {
         // What does not fit is the primary's to word.
         let formats = |count| expand_formats(&bind.result_formats, count).ok_or(Reason::Unsupported);
-        if !matches!(used, Use::Plan(_)) && !bind.params.is_empty() {
+        let takes_params = match &used {
+            Use::Plan(_) => true,
+            Use::Command(command) => matches!(command.statement.command, Some(Command::Declare(_))),
+            _ => false,
+        };
+        if !takes_params && !bind.params.is_empty() {
             return Err(Reason::Unsupported);
         }
         match used {
+            Use::Command(command) => {
+                let what = command.statement.command.as_ref().ok_or(Reason::Unsupported)?;
+                let on_cursor = self.is_on_cursor(what);
+                let columns = self.fetched_plan(what).map_or(0, |plan| plan.columns().len());
+                let binary = if columns > 0 { formats(columns)? } else { Vec::new() };
+                Ok((binary, PortalState::Command { command, on_cursor }))
+            }
             Use::Empty => Ok((formats(0)?, PortalState::Empty)),
             Use::Show(name) => Ok((formats(1)?, PortalState::Show { name, done: false })),
             Use::Primary(reason) => Err(reason),
@@ -211,7 +272,7 @@ impl Session {
                 plan.check_formats(&binary, facts)?;
                 self.segment.began = Instant::now();
                 self.cancel.slot.begin_local();
-                let opened = self.open_rows(&plan, Some(frame), binary.clone()).await;
+                let opened = self.open_rows(&plan, Some(frame), Form::Data(binary.clone())).await;
                 self.cancel.slot.end();
                 Ok((binary, PortalState::Bound(Box::new(opened?))))
             }
@@ -220,8 +281,10 @@ impl Session {
 
     /// Whether a statement that was planned here may go to the primary.
     pub(super) fn may_move(&mut self, name: &[u8], reason: Reason) -> Result<(), Problem> {
-        let Some(What::Select(select, _)) = self.statements.get(name).map(|s| &s.what) else { return Ok(()) };
-        let select = Arc::clone(select);
+        let select = match self.statements.get(name).map(|s| &s.what) {
+            Some(What::Select(select, _) | What::Command(select)) => Arc::clone(select),
+            _ => return Ok(()),
+        };
         self.may_forward(&select.statement, reason)?;
         self.note_forwarded(&select.statement);
         Ok(())
@@ -244,7 +307,18 @@ impl Session {
             }
             let out = &mut self.client.output;
             match &portal.state {
-                PortalState::Empty => backend::no_data(out),
+                PortalState::Empty | PortalState::Ran => backend::no_data(out),
+                PortalState::Cursor(cursor) => backend::row_description(out, cursor.plan.columns(), &[]),
+                PortalState::Command { command, .. } => {
+                    let binary = portal.binary.clone();
+                    let command = command.statement.command.as_ref();
+                    let plan = command.and_then(|command| self.fetched_plan(command));
+                    let out = &mut self.client.output;
+                    match plan {
+                        Some(plan) => backend::row_description(out, plan.columns(), &binary),
+                        None => backend::no_data(out),
+                    }
+                }
                 PortalState::Show { name, .. } => {
                     let binary = portal.binary.first().copied().unwrap_or(false);
                     backend::text_description(out, &format!("millpond.{name}"), binary);
@@ -261,6 +335,10 @@ impl Session {
         if self.is_gone(&name) {
             return self.fail(Problem::NoStatement(text(&name)));
         }
+        if let Some(What::Command(command)) = self.statements.get(&name).map(|s| &s.what) {
+            let command = Arc::clone(command);
+            return self.describe_command(frame, name, command).await;
+        }
         let mut told = BytesMut::new();
         let reason = match self.usable(&name).await {
             Err(problem) => return self.fail(problem),
@@ -275,9 +353,10 @@ impl Session {
                 None
             }
             Ok(Use::Plan(plan)) => {
-                told = description(&plan);
+                told = plan_description(&plan);
                 None
             }
+            Ok(Use::Command(_)) => Some(Reason::Unsupported),
             Ok(Use::Primary(reason)) => Some(reason),
         };
         let Some(reason) = reason else {
@@ -292,6 +371,68 @@ impl Session {
         }
         let id = self.statements.get(&name).map_or(0, |s| s.id);
         self.forward(&frame, Expect::DescribeStatement { name, id, seen: BytesMut::new() });
+        Ok(())
+    }
+
+    /// Whether a command may be kept here until it is bound: what PostgreSQL finds wrong with one at Parse,
+    /// the primary has to say then.
+    async fn keeps(&mut self, statement: &Statement, types: &[TypeOid]) -> bool {
+        match &statement.command {
+            Some(Command::Declare(declare)) => match &declare.select {
+                Some(select) if self.answers_views() => {
+                    matches!(self.plan(select, types).await, Ok(Planned::Local(_)))
+                }
+                _ => false,
+            },
+            _ => types.is_empty(),
+        }
+    }
+
+    /// The command of a statement that names a cursor of ours.
+    fn on_cursor(&self, name: &[u8]) -> Option<Arc<Select>> {
+        match self.statements.get(name).map(|s| &s.what) {
+            Some(What::Command(command)) => {
+                let what = command.statement.command.as_ref()?;
+                self.is_on_cursor(what).then(|| Arc::clone(command))
+            }
+            _ => None,
+        }
+    }
+
+    /// Describe of a statement that is a command. What it would run on may change before it does, so
+    /// nothing of it is remembered.
+    async fn describe_command(&mut self, frame: Frame, name: Bytes, command: Arc<Select>) -> Result<(), End> {
+        let what = command.statement.command.as_ref();
+        let on_cursor = what.is_some_and(|what| self.is_on_cursor(what));
+        if on_cursor && !self.expect.is_empty() {
+            self.hold(frame);
+            return Ok(());
+        }
+        let here = on_cursor || (self.answers_views() && what.is_some_and(|what| self.takes(what)));
+        let params = match what {
+            Some(Command::Declare(declare)) if here => match &declare.select {
+                Some(select) => match self.plan(select, &command.types).await {
+                    Ok(Planned::Local(plan)) => Some(plan.param_types().to_vec()),
+                    _ => None,
+                },
+                None => None,
+            },
+            _ => here.then(Vec::new),
+        };
+        if let Some(params) = params {
+            let plan = what.and_then(|what| self.fetched_plan(what));
+            let out = &mut self.client.output;
+            backend::parameter_description(out, params.iter().map(|oid| oid.0));
+            match plan {
+                Some(plan) => backend::row_description(out, plan.columns(), &[]),
+                None => backend::no_data(out),
+            }
+            return Ok(());
+        }
+        if self.named_upstream(&frame, &name, Reason::Transaction).await? {
+            let id = self.statements.get(&name).map_or(0, |s| s.id);
+            self.forward(&frame, Expect::DescribeStatement { name, id, seen: BytesMut::new() });
+        }
         Ok(())
     }
 
@@ -345,6 +486,9 @@ impl Session {
     }
 
     pub(super) async fn on_sync(&mut self, frame: &Frame) -> Result<(), End> {
+        if std::mem::take(&mut self.owes_sync) && !self.turn_over(Reason::Transaction, false).await? {
+            return Ok(());
+        }
         // A Sync with a body is an error of the primary's, and a Sync all the same.
         if !frame.body().is_empty() && !self.turn_over(Reason::Unsupported, true).await? {
             return Ok(());
@@ -353,8 +497,8 @@ impl Session {
             self.forward(frame, Expect::Sync);
             return Ok(());
         }
-        // The end of the implicit transaction, and of its portals.
-        self.portals.clear();
+        // Here an implicit transaction ends, and its portals with it.
+        self.settle_portals();
         self.segment = Segment::new();
         let status = self.status();
         backend::ready_for_query(&mut self.client.output, status);
@@ -401,39 +545,67 @@ impl Session {
     /// What a statement can be used for now: its plan is made again if the catalogue or the session's
     /// settings are others, and goes to the primary if that changed what the client was told of it.
     async fn usable(&mut self, name: &[u8]) -> Result<Use, Problem> {
+        if let Some(What::Command(command)) = self.statements.get(name).map(|s| &s.what) {
+            let command = Arc::clone(command);
+            if command.statement.command.as_ref().is_some_and(|what| self.takes(what)) {
+                return Ok(Use::Command(command));
+            }
+            self.may_forward(&command.statement, Reason::Transaction)?;
+            self.note_forwarded(&command.statement);
+            return Ok(Use::Primary(Reason::Transaction));
+        }
         if !self.answers_views() {
+            match self.statements.get(name).map(|s| &s.what) {
+                Some(What::Select(select, _)) => {
+                    let select = Arc::clone(select);
+                    self.note_in_block(&select.statement);
+                }
+                Some(What::Forward(_)) | None => self.block.pinned = true,
+                Some(_) => {}
+            }
             return Ok(Use::Primary(Reason::Transaction));
         }
         let (select, kept) = match self.statements.get(name).map(|s| &s.what) {
-            None => return Ok(Use::Primary(Reason::Unsupported)),
+            None | Some(What::Command(_)) => {
+                self.block.pinned = true;
+                return Ok(Use::Primary(Reason::Unsupported));
+            }
             Some(What::Empty) => return Ok(Use::Empty),
             Some(What::Show(shown)) => return Ok(Use::Show(shown.clone())),
-            Some(What::Forward(reason)) => return Ok(Use::Primary(*reason)),
+            Some(What::Forward(reason)) => {
+                self.block.pinned = true;
+                return Ok(Use::Primary(*reason));
+            }
             Some(What::Select(select, kept)) => (Arc::clone(select), kept.clone()),
         };
         let catalog_version = self.shared.engine.catalog_version();
         if let Some(kept) = kept
-            && self.status() == b'I'
+            && self.may_read_here()
             && !self.facts.dirty
             && kept.facts_version == self.facts.version
             && self.catalog_is_current()
             && kept.plan.catalog_version() == catalog_version
             && self.facts.catalog_version == catalog_version
+            && self.reads_committed()
         {
             return Ok(Use::Plan(kept.plan));
         }
         let planned = self.plan(&select.statement, &select.types).await?;
         let facts_version = self.facts.version;
+        if let Planned::Local(plan) = &planned
+            && !self.gives_the_same(name, plan).await
+        {
+            // Where that is so at the primary too, it has the error for it.
+            return Ok(Use::Primary(Reason::Loading));
+        }
         let Some(prepared) = self.statements.get_mut(name) else {
             return Ok(Use::Primary(Reason::Unsupported));
         };
-        let same = |plan: &Plan| prepared.described.as_ref().is_none_or(|told| *told == description(plan));
         match planned {
-            Planned::Local(plan) if same(&plan) => {
+            Planned::Local(plan) => {
                 prepared.what = What::Select(select, Some(Kept { plan: Arc::clone(&plan), facts_version }));
                 Ok(Use::Plan(plan))
             }
-            Planned::Local(_) => Ok(Use::Primary(Reason::Loading)),
             Planned::Primary(reason) => {
                 self.may_forward(&select.statement, reason)?;
                 self.note_forwarded(&select.statement);
@@ -441,14 +613,28 @@ impl Session {
             }
         }
     }
-}
 
-/// ParameterDescription and RowDescription of a plan, as Describe of its statement has them.
-fn description(plan: &Plan) -> BytesMut {
-    let mut out = BytesMut::new();
-    backend::parameter_description(&mut out, plan.param_types().iter().map(|oid| oid.0));
-    backend::row_description(&mut out, plan.columns(), &[]);
-    out
+    /// Whether a plan gives what its statement gave when it was parsed: clients need not ask again, and
+    /// for PostgreSQL a changed result is an error (`RevalidateCachedQuery`).
+    async fn gives_the_same(&mut self, name: &[u8], plan: &Plan) -> bool {
+        let there = self.primary_has(name);
+        let Some(prepared) = self.statements.get_mut(name) else { return false };
+        if let Some(given) = prepared.given() {
+            return given == plan_description(plan);
+        }
+        // It was parsed at the primary, and only a portal of it was described, if anything.
+        let Some(upstream) = self.upstream.as_mut().filter(|_| there) else { return true };
+        match upstream.describe(name, &mut self.client.output).await {
+            Ok(described) => {
+                prepared.described = described;
+                prepared.given().is_some_and(|given| given == plan_description(plan))
+            }
+            Err(error) => {
+                self.lose(&error);
+                false
+            }
+        }
+    }
 }
 
 /// Names that [`Session::show`] answers.

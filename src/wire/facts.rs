@@ -4,6 +4,8 @@
 //! forwarded batch it is read again before the next answer from memory. The same query gives the
 //! session's floor: memory answers only when it has everything that the session could have seen.
 
+use std::time::Duration;
+
 use super::upstream::Upstream;
 use crate::{
     primary::PrimaryError,
@@ -34,10 +36,30 @@ pub(super) struct Facts {
     /// The session has named `synchronous_commit`, perhaps for one transaction or in a function: its
     /// commits may be past what is flushed, whatever the setting is now.
     pub(super) asynchronous: bool,
+    pub(super) transaction: Transaction,
+    pub(super) timeouts: Timeouts,
+}
+
+/// The primary's transaction, if the facts were read in one.
+#[derive(Debug, Default)]
+pub(super) struct Transaction {
+    /// `transaction_isolation`.
+    pub(super) isolation: String,
+    /// It has an id: something was written, or a strong lock taken.
+    pub(super) written: bool,
+}
+
+/// The session's limits on time; `None` for none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Timeouts {
+    pub(super) statement: Option<Duration>,
+    pub(super) idle_in_transaction: Option<Duration>,
+    /// 17 and later.
+    pub(super) transaction: Option<Duration>,
 }
 
 impl Facts {
-    /// Reads them. The primary must be between transactions.
+    /// Reads them. The primary must owe nothing, and not be in a failed transaction.
     pub(super) async fn read(
         &mut self,
         upstream: &mut Upstream,
@@ -57,6 +79,8 @@ impl Facts {
             if std::mem::take(&mut self.redefined) {
                 self.catalog_floor = self.floor;
             }
+            self.transaction = read.transaction;
+            self.timeouts = read.timeouts;
             read.session
         });
         if facts != self.current {
@@ -72,6 +96,24 @@ struct Read {
     asynchronous: bool,
     flushed: Lsn,
     inserted: Lsn,
+    transaction: Transaction,
+    timeouts: Timeouts,
+}
+
+/// A setting in milliseconds as SHOW writes it: with the largest unit that divides it; 0 is none.
+fn timeout(setting: &str) -> Option<Option<Duration>> {
+    let digits = setting.len() - setting.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = setting.split_at_checked(digits)?;
+    let unit_ms = match unit {
+        "ms" | "" => 1,
+        "s" => 1000,
+        "min" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return None,
+    };
+    let ms = number.parse::<u64>().ok()?.checked_mul(unit_ms)?;
+    Some((ms > 0).then(|| Duration::from_millis(ms)))
 }
 
 fn parse(rows: Vec<Vec<Option<String>>>) -> Option<Read> {
@@ -104,7 +146,14 @@ fn parse(rows: Vec<Vec<Option<String>>>) -> Option<Read> {
     let asynchronous = next()? == "off";
     let flushed = next()?.parse().ok()?;
     let inserted = next()?.parse().ok()?;
-    Some(Read { session, asynchronous, flushed, inserted: record_start(inserted) })
+    let transaction = Transaction { isolation: next()?, written: next()? == "t" };
+    let timeouts = Timeouts {
+        statement: timeout(&next()?)?,
+        idle_in_transaction: timeout(&next()?)?,
+        transaction: timeout(&next()?)?,
+    };
+    let inserted = record_start(inserted);
+    Some(Read { session, asynchronous, flushed, inserted, transaction, timeouts })
 }
 
 /// WAL pages (8,192 bytes) begin with a header of 24 bytes, or of 40 in a segment's first. The insert
@@ -122,7 +171,7 @@ mod tests {
     use super::*;
 
     fn row(schema: &str) -> Vec<Option<String>> {
-        "app,UTC,ISO,postgres,1,hex,C,UTF8,read committed,on,off,LOCAL,on,0/16B6C50,0/2000028"
+        "app,UTC,ISO,postgres,1,hex,C,UTF8,read committed,on,off,LOCAL,on,0/16B6C50,0/2000028,read committed,f,1min,0,1500ms"
             .replace("ISO", "ISO; MDY")
             .split(',')
             .chain([schema])
@@ -138,8 +187,18 @@ mod tests {
         assert_eq!((read.session.role.as_str(), read.session.extra_float_digits), ("app", 1));
         assert!(!read.asynchronous);
         assert_eq!((read.flushed, read.inserted), (Lsn(0x16B_6C50), Lsn(0x200_0000)));
+        assert_eq!(read.transaction.isolation, "read committed");
+        assert!(!read.transaction.written);
+        let timeouts = Timeouts {
+            statement: Some(Duration::from_secs(60)),
+            idle_in_transaction: None,
+            transaction: Some(Duration::from_millis(1500)),
+        };
+        assert_eq!(read.timeouts, timeouts);
+        assert_eq!(timeout("2h"), Some(Some(Duration::from_secs(7200))));
+        assert_eq!((timeout("x"), timeout("1 day"), timeout("")), (None, None, None));
         assert!(parse(Vec::new()).is_none());
-        for cut in 0..15 {
+        for cut in 0..20 {
             assert!(parse(vec![row("x").into_iter().take(cut).collect()]).is_none(), "{cut}");
         }
         let mut null = row("x");

@@ -84,6 +84,13 @@ impl Frame {
         Ok(Bind { portal, statement, param_formats, params, result_formats })
     }
 
+    /// The statement that a Bind names, also where the rest of it cannot be read.
+    pub(super) fn bound_statement(&self) -> Result<&[u8], Malformed> {
+        let mut fields = Fields(self.body());
+        fields.string()?;
+        fields.string()
+    }
+
     /// Describe and Close: 'S' or 'P', and the name.
     pub(super) fn named(&self) -> Result<(Object, &[u8]), Malformed> {
         let mut fields = Fields(self.body());

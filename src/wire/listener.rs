@@ -12,6 +12,7 @@ use tokio::{
 
 use super::{
     Shared, auth, backend,
+    block::Block,
     client::{Client, End},
     error::{ListenError, Problem},
     facts::Facts,
@@ -374,7 +375,9 @@ impl Server {
             expect: std::collections::VecDeque::new(),
             held: None,
             last_route: None,
+            block: Block::default(),
             pristine: true,
+            owes_sync: false,
             drops_statements: None,
         };
         // Read now, so that the session can answer from memory from its first statement on, whatever

@@ -1,13 +1,15 @@
 //! Answers from memory: a snapshot that is fresh enough for the session, and rows into the client's
 //! buffer.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use bytes::{BufMut, BytesMut};
 
 use super::{
     backend,
+    cancel::Slot,
     client::{End, OUTPUT_HIGH},
+    copy::CopyOut,
     error::Problem,
     frame::Frame,
     session::Session,
@@ -22,8 +24,34 @@ use crate::{
 pub(super) struct Rows {
     pub(super) plan: Arc<Plan>,
     cursor: Cursor,
-    /// Format of each column, true for binary.
-    binary: Vec<bool>,
+    form: Form,
+}
+
+/// How rows are written.
+pub(super) enum Form {
+    /// DataRow; the format of each column, true for binary.
+    Data(Vec<bool>),
+    Copy(CopyOut),
+}
+
+/// How many rows are skipped before anybody asks whether to stop.
+const STOP_EVERY: u64 = 4096;
+
+/// What ends a statement here before its time.
+#[derive(Clone)]
+pub(super) struct Stop {
+    slot: Arc<Slot>,
+    deadline: Option<Instant>,
+}
+
+impl Stop {
+    /// Why it has to end, if it has to.
+    pub(super) fn problem(&self) -> Option<Problem> {
+        if self.slot.is_canceled() {
+            return Some(Problem::Canceled);
+        }
+        self.deadline.filter(|deadline| Instant::now() >= *deadline).map(|_| Problem::TimedOut)
+    }
 }
 
 /// Why filling stopped.
@@ -53,13 +81,54 @@ impl Rows {
             }
             let Some(row) = self.cursor.next() else { return Ok(Filled::End) };
             let start = out.len();
-            if let Err(error) = write_row(&self.plan, &row, &self.binary, out) {
+            let written = match &mut self.form {
+                Form::Data(binary) => write_row(&self.plan, &row, binary, out),
+                Form::Copy(copy) => copy.write_row(&self.plan, &row, out),
+            };
+            if let Err(error) = written {
                 out.truncate(start);
                 return Err(error);
             }
             *sent += 1;
         }
         Ok(Filled::Limit)
+    }
+
+    pub(super) fn set_form(&mut self, form: Form) {
+        self.form = form;
+    }
+
+    pub(super) fn copy(&mut self) -> Option<&mut CopyOut> {
+        match &mut self.form {
+            Form::Copy(copy) => Some(copy),
+            Form::Data(_) => None,
+        }
+    }
+
+    /// Back to before the first row.
+    pub(super) fn rewind(&mut self) {
+        self.cursor.rewind();
+    }
+
+    /// Skips rows; how many there were.
+    pub(super) fn skip(&mut self, count: u64, stop: &Stop) -> Result<u64, Problem> {
+        let mut skipped = 0;
+        while skipped < count && self.cursor.next().is_some() {
+            skipped += 1;
+            if skipped % STOP_EVERY == 0
+                && let Some(problem) = stop.problem()
+            {
+                return Err(problem);
+            }
+        }
+        Ok(skipped)
+    }
+
+    /// The next row as it is sent; `None` at the end.
+    pub(super) fn next_row(&mut self) -> Result<Option<BytesMut>, CodecError> {
+        let (mut row, mut sent) = (BytesMut::new(), 0);
+        self.fill(&mut row, 1, &mut sent)?;
+        Ok((sent > 0).then_some(row))
     }
 }
 
@@ -100,14 +169,14 @@ impl Session {
         &mut self,
         plan: &Arc<Plan>,
         bind: Option<&Frame>,
-        binary: Vec<bool>,
+        form: Form,
     ) -> Result<Rows, Reason> {
         let snapshot = match plan.table() {
             Some(_) => self.fresh_snapshot().await?,
             None => self.shared.store.snapshot(),
         };
         let open = {
-            let (plan, bind, slot) = (Arc::clone(plan), bind.cloned(), Arc::clone(&self.cancel.slot));
+            let (plan, bind, stop) = (Arc::clone(plan), bind.cloned(), self.stop());
             move || {
                 let bind = bind.as_ref().map(Frame::bind).transpose().map_err(|_| Reason::Value)?;
                 let (params, formats) = match &bind {
@@ -115,7 +184,7 @@ impl Session {
                     None => (&[][..], &[][..]),
                 };
                 let formats = super::frame::expand_formats(formats, params.len()).ok_or(Reason::Value)?;
-                plan.open_unless(snapshot, params, &formats, &|| slot.is_canceled())
+                plan.open_unless(snapshot, params, &formats, &|| stop.problem().is_some())
             }
         };
         let cursor = if plan.route() == Route::Scan {
@@ -125,14 +194,17 @@ impl Session {
         } else {
             open()?
         };
-        Ok(Rows { plan: Arc::clone(plan), cursor, binary })
+        Ok(Rows { plan: Arc::clone(plan), cursor, form })
     }
 
     /// A snapshot that has everything that the session could have seen, waited for if need be.
     async fn fresh_snapshot(&mut self) -> Result<Snapshot, Reason> {
         let floor = self.facts.floor;
         let watermark = &self.shared.watermark;
-        let timeout = self.shared.config.freshness.wait_timeout;
+        let mut timeout = self.shared.config.freshness.wait_timeout;
+        if let Some(left) = self.deadline().map(|d| d.saturating_duration_since(Instant::now())) {
+            timeout = timeout.min(left);
+        }
         if watermark.get() < floor && !watermark.wait_for(floor, timeout).await {
             return Err(Reason::Stale);
         }
@@ -142,6 +214,41 @@ impl Session {
         }
         self.facts.floor = snapshot.lsn();
         Ok(snapshot)
+    }
+
+    /// When the statement that began last is to end, by `statement_timeout`.
+    fn deadline(&self) -> Option<Instant> {
+        let timeout = self.facts.timeouts.statement?;
+        self.segment.began.checked_add(timeout)
+    }
+
+    pub(super) fn stop(&self) -> Stop {
+        Stop { slot: Arc::clone(&self.cancel.slot), deadline: self.deadline() }
+    }
+
+    /// What the client is told of a statement that was stopped before its first row.
+    pub(super) fn stopped(&self) -> Problem {
+        self.stop().problem().unwrap_or(Problem::Canceled)
+    }
+
+    /// Works on rows where that may take its time.
+    pub(super) async fn work<T: Send + 'static>(
+        &self,
+        mut rows: Box<Rows>,
+        work: impl FnOnce(&mut Rows) -> T + Send + 'static,
+    ) -> Result<(Box<Rows>, T), End> {
+        if rows.plan.route() != Route::Scan {
+            let done = work(&mut rows);
+            return Ok((rows, done));
+        }
+        let permit = self.shared.scans.acquire().await;
+        let working = tokio::task::spawn_blocking(move || {
+            let done = work(&mut rows);
+            (rows, done)
+        });
+        let worked = working.await;
+        drop(permit);
+        worked.map_err(|_| End::Fatal(Problem::Internal("a query failed inside Millpond".into())))
     }
 
     /// Sends rows, `limit` at most. `mark` is where the statement's answer began in the output: what the
@@ -154,9 +261,10 @@ impl Session {
         mark: Option<usize>,
     ) -> Result<(Option<Box<Rows>>, Sent), End> {
         let (mut sent, mut left) = (0, false);
+        let stop = self.stop();
         loop {
-            if self.cancel.slot.is_canceled() {
-                return Ok((None, Sent::Failed(Problem::Canceled)));
+            if let Some(problem) = stop.problem() {
+                return Ok((None, Sent::Failed(problem)));
             }
             let filled = if rows.plan.route() == Route::Scan {
                 let mut out = std::mem::take(&mut self.client.output);

@@ -2,9 +2,14 @@
 //! where the engine can give them, from the primary everywhere else.
 //!
 //! ```text
-//! port ─> listener ─> opening ─> auth ─> session ┬─> simple, extended ─> local   (memory)
-//!                                                └─> relay ─> upstream           (the primary, as the client)
+//! port ─> listener ─> opening ─> auth ─> session ┬─> simple, extended ┬─> local             (memory)
+//!                                                │                    └─> command ┬─> block (transactions)
+//!                                                │                                ├─> cursors
+//!                                                │                                └─> copy  (TO STDOUT)
+//!                                                └─> relay ─> upstream   (the primary, as the client)
 //! ```
+//!
+//! A transaction begins here, and at the primary when the first statement needs it: see `block`.
 
 #![cfg_attr(
     not(test),
@@ -13,8 +18,12 @@
 
 mod auth;
 mod backend;
+mod block;
 mod cancel;
 mod client;
+mod command;
+mod copy;
+mod cursors;
 mod end_point;
 mod error;
 mod execute;

@@ -9,8 +9,7 @@ use super::{
     client::{End, OUTPUT_HIGH},
     error::{Problem, WRITE_HINT},
     session::{DropsStatements, Mode, Segment, Session},
-    statement::{PortalState, Prepared},
-    upstream::{Expect, FLUSH, SYNC, Upstream, describe_statement, is_fatal},
+    upstream::{Expect, FLUSH, PARSE_COMPLETE, SYNC, Upstream, describe_statement, is_fatal},
 };
 use crate::{
     config::Forwarding,
@@ -65,6 +64,7 @@ impl Session {
             return Ok(true);
         }
         if let Err(problem) = self.need_upstream().await {
+            let problem = if self.status() == b'E' { Problem::Aborted } else { problem };
             match query {
                 true => self.fail_query(problem)?,
                 false => self.fail(problem)?,
@@ -73,6 +73,14 @@ impl Session {
         }
         let Some(upstream) = &self.upstream else { return Err(End::Closed) };
         self.cancel.slot.begin_upstream(upstream.pid, &upstream.key).await;
+        if !self.hand_over_block().await? {
+            self.cancel.slot.end();
+            match query {
+                true => self.ready_after_error(),
+                false => self.segment.skipping = true,
+            }
+            return Ok(false);
+        }
         self.segment.mode = Mode::Upstream;
         self.segment.reason = reason;
         let movable: Vec<Bytes> =
@@ -104,12 +112,14 @@ impl Session {
         if self.primary_has(name) {
             return Ok(true);
         }
-        let Some(Prepared { id, frame, described, .. }) = self.statements.get(name).cloned() else {
-            return Ok(true);
+        let Some(prepared) = self.statements.get(name) else { return Ok(true) };
+        let (id, frame, given) = (prepared.id, prepared.frame.clone(), prepared.given());
+        // What it gives now must be what it gave when the client's Parse was answered.
+        let (message, last) = match &given {
+            Some(_) => ([&frame.bytes[..], &describe_statement(name)].concat(), b'T'),
+            None => (frame.bytes.to_vec(), b'1'),
         };
-        if self.give(&frame.bytes, b'1').await?.is_none() {
-            return Ok(false);
-        }
+        let Some(answer) = self.give(&message, last).await? else { return Ok(false) };
         match self.statements.get_mut(name) {
             _ if name.is_empty() => {
                 if let Some(upstream) = &mut self.upstream {
@@ -119,12 +129,11 @@ impl Session {
             Some(prepared) => prepared.upstream = true,
             None => {}
         }
-        if let Some(told) = described {
-            let Some(now) = self.give(&describe_statement(name), b'T').await? else { return Ok(false) };
-            if now != told {
-                self.fail(Problem::PlanChanged)?;
-                return Ok(false);
-            }
+        if let Some(given) = given
+            && answer.strip_prefix(PARSE_COMPLETE) != Some(&given[..])
+        {
+            self.fail(Problem::PlanChanged)?;
+            return Ok(false);
         }
         Ok(true)
     }
@@ -303,7 +312,7 @@ impl Session {
         self.facts.dirty = true;
         if self.expect.is_empty() {
             self.cancel.slot.end();
-            self.portals.clear();
+            self.settle_portals();
             self.segment = Segment::new();
         }
     }
@@ -340,7 +349,7 @@ impl Session {
     }
 
     fn is_between_statements(&self) -> bool {
-        self.segment.mode == Mode::Local && self.status() == b'I'
+        self.segment.mode == Mode::Local && self.upstream_status() == b'I'
     }
 
     /// Takes back what the primary will not do.
@@ -385,11 +394,11 @@ impl Session {
     /// Whether a portal is one that only we have: it was executed here in part.
     pub(super) fn is_ours(&self, portal: &[u8]) -> bool {
         let portal = self.portals.get(portal);
-        portal.is_some_and(|p| !matches!(p.state, PortalState::Bound(_) | PortalState::Empty))
+        portal.is_some_and(|p| !p.is_movable())
     }
 }
 
-fn lost_at_work(error: &PrimaryError) -> End {
+pub(super) fn lost_at_work(error: &PrimaryError) -> End {
     tracing::info!("a session lost its connection to the primary: {error}");
     End::Fatal(Problem::PrimaryDown {
         fatal: true,

@@ -12,6 +12,7 @@ use super::{
     Shared,
     auth::Login,
     backend,
+    block::Block,
     cancel::Registered,
     client::{Client, End, OUTPUT_HIGH},
     error::Problem,
@@ -40,12 +41,16 @@ pub(super) struct Session {
     pub(super) statements: Statements,
     pub(super) portals: HashMap<Bytes, Portal>,
     pub(super) segment: Segment,
+    pub(super) block: Block,
     pub(super) expect: Expectations,
     /// A message that waits until the primary owes nothing.
     pub(super) held: Option<Frame>,
     pub(super) last_route: Option<Route>,
     /// Nothing was forwarded that could have left a trace in the primary's session.
     pub(super) pristine: bool,
+    /// A Query came before the Sync of earlier messages: from PostgreSQL 18 on, the implicit transaction
+    /// of both goes on to that Sync, which is the primary's then.
+    pub(super) owes_sync: bool,
     /// Prepared statements may be gone when the running statement is done.
     pub(super) drops_statements: Option<DropsStatements>,
 }
@@ -98,6 +103,8 @@ enum Event {
     Sent(Result<(), crate::primary::PrimaryError>),
     Client(Result<(), End>),
     Shutdown,
+    /// A transaction that only we know of has taken too long.
+    Expired(Problem),
 }
 
 impl Session {
@@ -145,6 +152,16 @@ impl Session {
             let idle = self.is_idle();
             // The client may send ahead, but not without bound.
             let room = self.takes_input() || self.client.input.len() < OUTPUT_HIGH;
+            let limit = self.block_limit();
+            let expired = async {
+                match limit {
+                    Some((at, problem)) => {
+                        tokio::time::sleep_until(at.into()).await;
+                        problem
+                    }
+                    None => std::future::pending().await,
+                }
+            };
             let client = &mut self.client;
             let event = match &mut self.upstream {
                 Some(upstream) => {
@@ -159,12 +176,14 @@ impl Session {
                         read = client.fill(), if room => Event::Client(read),
                         // 4: shutdown, for those who wait for nothing.
                         () = shutdown.requested(), if idle => Event::Shutdown,
+                        problem = expired => Event::Expired(problem),
                     }
                 }
                 None => tokio::select! {
                     biased;
                     read = client.fill() => Event::Client(read),
                     () = shutdown.requested(), if idle => Event::Shutdown,
+                    problem = expired => Event::Expired(problem),
                 },
             };
             match event {
@@ -177,6 +196,7 @@ impl Session {
                 Event::Upstream(Err(error)) | Event::Sent(Err(error)) => self.on_lost(&error)?,
                 Event::Client(read) => read?,
                 Event::Shutdown => return Err(End::Fatal(Problem::ShuttingDown)),
+                Event::Expired(problem) => return Err(End::Fatal(problem)),
             }
         }
     }
@@ -193,11 +213,6 @@ impl Session {
     /// Between statements and outside of transactions.
     fn is_idle(&self) -> bool {
         self.expect.is_empty() && self.segment.mode == Mode::Local && self.status() == b'I'
-    }
-
-    /// The transaction status, which is the primary's.
-    pub(super) fn status(&self) -> u8 {
-        self.upstream.as_ref().map_or(b'I', |upstream| upstream.status)
     }
 
     async fn on_client(&mut self, frame: Frame) -> Result<(), End> {
@@ -239,6 +254,7 @@ impl Session {
     /// FunctionCall: for the primary, which answers it like a Query.
     async fn on_function_call(&mut self, frame: Frame) -> Result<(), End> {
         self.pristine = false;
+        self.block.pinned = true;
         if self.turn_over(Reason::Unsupported, true).await? {
             self.forward(&frame, Expect::Query);
         }
@@ -261,9 +277,9 @@ impl Session {
         if !self.cached {
             return Ok(Planned::Primary(Reason::NotCached));
         }
-        let between = self.status() == b'I' && self.segment.mode == Mode::Local;
+        let here = self.may_read_here();
         // A plain proxy asks nothing of its own.
-        if between && self.shared.config.cache.enabled {
+        if here && self.shared.config.cache.enabled {
             self.refresh_facts().await?;
         }
         let Some(facts) = &self.facts.current else { return Ok(Planned::Primary(Reason::Setting)) };
@@ -272,11 +288,11 @@ impl Session {
             Planned::Local(plan) if plan.table().is_none() && self.answers_views() => {
                 Ok(Planned::Local(plan))
             }
-            _ if !between => Ok(Planned::Primary(Reason::Transaction)),
+            _ if !here => Ok(Planned::Primary(Reason::Transaction)),
             Planned::Primary(reason) => Ok(Planned::Primary(reason)),
             _ if !self.catalog_is_current() => Ok(Planned::Primary(Reason::Loading)),
             // The snapshot of a transaction's first statement could not be shared with the primary.
-            _ if facts.default_isolation != "read committed" => Ok(Planned::Primary(Reason::Transaction)),
+            _ if !self.reads_committed() => Ok(Planned::Primary(Reason::Transaction)),
             planned => Ok(planned),
         }
     }
@@ -301,9 +317,19 @@ impl Session {
         for _ in 0..2 {
             self.need_upstream().await?;
             let Some(upstream) = &mut self.upstream else { break };
+            let in_block = upstream.status == b'T';
             match self.facts.read(upstream, &mut self.client.output, catalog_version).await {
+                Ok(()) if in_block && upstream.status != b'T' => {
+                    let message = "the primary's transaction failed while its state was read";
+                    return Err(Problem::Internal(message.into()));
+                }
                 Ok(()) => return Ok(()),
-                Err(error) => self.lose(&error),
+                Err(error) => {
+                    self.lose(&error);
+                    if in_block {
+                        break;
+                    }
+                }
             }
         }
         Err(Problem::PrimaryDown { fatal: true, message: "the connection to the primary was lost".into() })
@@ -338,8 +364,11 @@ impl Session {
                 self.expect.push_back(Expect::Poison(problem));
             }
             _ => {
-                backend::error_response(&mut self.client.output, &report);
-                self.segment.skipping = true;
+                if !self.fail_upstream(&problem, false) {
+                    self.fail_block();
+                    backend::error_response(&mut self.client.output, &report);
+                    self.segment.skipping = true;
+                }
             }
         }
         Ok(())
@@ -351,11 +380,19 @@ impl Session {
         if report.fatal {
             return Err(End::Fatal(problem));
         }
-        backend::error_response(&mut self.client.output, &report);
+        if !self.fail_upstream(&problem, true) {
+            self.fail_block();
+            backend::error_response(&mut self.client.output, &report);
+            self.ready_after_error();
+        }
+        Ok(())
+    }
+
+    /// The end of a Query that failed here.
+    pub(super) fn ready_after_error(&mut self) {
         let status = self.status();
         backend::ready_for_query(&mut self.client.output, status);
         self.segment = Segment::new();
-        Ok(())
     }
 
     /// Notes how a statement was answered.

@@ -5,11 +5,13 @@ use std::{sync::Arc, time::Instant};
 use super::{
     backend,
     client::End,
+    command::Ran,
     error::Problem,
     frame::Frame,
-    local::Sent,
+    local::{Form, Sent},
     policy::{self, ByName},
     session::{DropsStatements, Mode, Session},
+    statement::Select,
     upstream::Expect,
 };
 use crate::query::{Plan, Planned, Reason, Route, RouteSetting, Statement, StatementKind};
@@ -30,17 +32,22 @@ impl Session {
                     policy::check(&self.shared.config.fallthrough, statement, Reason::Transaction, false);
                 checked.map_err(End::Fatal)?;
             }
+            self.owes_sync = true;
             return self.forward_query(&frame, &statements).await;
         }
-        self.portals.clear();
+        match self.status() {
+            b'I' => self.portals.clear(),
+            _ => _ = self.portals.remove(&b""[..]),
+        }
         self.segment.began = Instant::now();
         let (true, [statement]) = (readable, statements.as_slice()) else {
             return self.check_and_forward(&frame, &statements, Reason::Unsupported).await;
         };
         match &statement.kind {
-            StatementKind::Empty if self.status() == b'I' => {
+            StatementKind::Empty => {
                 backend::empty_query_response(&mut self.client.output);
-                backend::ready_for_query(&mut self.client.output, b'I');
+                let status = self.status();
+                backend::ready_for_query(&mut self.client.output, status);
                 return Ok(());
             }
             StatementKind::ShowMillpond(name) if self.status() != b'E' => match self.show(name).await {
@@ -58,6 +65,9 @@ impl Session {
             },
             _ => {}
         }
+        if statement.command.as_ref().is_some_and(|command| self.takes(command)) {
+            return self.on_command(&frame, statement).await;
+        }
         let reason = match self.plan(statement, &[]).await {
             Ok(Planned::Local(plan)) => match self.answer_query(&plan).await? {
                 None => return Ok(()),
@@ -67,6 +77,34 @@ impl Session {
             Err(problem) => return self.fail_query(problem),
         };
         self.check_and_forward(&frame, &statements, reason).await
+    }
+
+    /// Runs a command here, if it turns out to be for us.
+    async fn on_command(&mut self, frame: &Frame, statement: &Statement) -> Result<(), End> {
+        if let Err(problem) = policy::check(
+            &self.shared.config.fallthrough,
+            statement,
+            Reason::Transaction,
+            self.status() == b'I',
+        ) && statement.kind == StatementKind::Transaction
+        {
+            return self.fail_query(problem);
+        }
+        let command = Arc::new(Select { statement: statement.clone(), types: Vec::new() });
+        match self.run_command(&command, None).await? {
+            Ran::Done => {
+                let status = self.status();
+                backend::ready_for_query(&mut self.client.output, status);
+                if status == b'I' {
+                    self.settle_portals();
+                }
+                Ok(())
+            }
+            Ran::Primary(reason) => {
+                self.check_and_forward(frame, std::slice::from_ref(statement), reason).await
+            }
+            Ran::Failed(problem) => self.fail_query(problem),
+        }
     }
 
     /// Answers from memory; the reason when the primary has to after all.
@@ -82,10 +120,10 @@ impl Session {
     }
 
     async fn run_query(&mut self, plan: &Arc<Plan>, text: Vec<bool>) -> Result<Option<Reason>, End> {
-        let rows = match self.open_rows(plan, None, text).await {
+        let rows = match self.open_rows(plan, None, Form::Data(text)).await {
             Ok(rows) => rows,
             Err(Reason::Canceled) => {
-                self.fail_query(Problem::Canceled)?;
+                self.fail_query(self.stopped())?;
                 return Ok(None);
             }
             Err(reason) => return Ok(Some(reason)),
@@ -154,6 +192,9 @@ impl Session {
     /// Whether a statement may be answered by the primary.
     pub(super) fn may_forward(&self, statement: &Statement, reason: Reason) -> Result<(), Problem> {
         policy::check(&self.shared.config.fallthrough, statement, reason, self.status() == b'I')?;
+        if let Some(problem) = self.current_of(&statement.text) {
+            return Err(problem);
+        }
         let route = self.facts.current.as_ref().map(|facts| facts.route);
         if statement.kind == StatementKind::Select && route == Some(RouteSetting::Local) {
             return Err(Problem::LocalOnly(reason));
@@ -163,6 +204,7 @@ impl Session {
 
     /// Remembers what a forwarded statement may leave behind.
     pub(super) fn note_forwarded(&mut self, statement: &Statement) {
+        self.note_in_block(statement);
         let lower = statement.text.to_ascii_lowercase();
         self.facts.asynchronous |= lower.contains("synchronous_commit");
         self.facts.redefined |= policy::may_redefine(statement);
@@ -179,7 +221,7 @@ impl Session {
             "last_route" => self.last_route.as_ref().map_or_else(String::new, Route::to_string),
             "version" => env!("CARGO_PKG_VERSION").to_owned(),
             "route" => {
-                if self.cached && self.status() == b'I' && self.segment.mode == Mode::Local {
+                if self.cached && self.may_read_here() {
                     self.refresh_facts().await?;
                 }
                 let route = self.facts.current.as_ref().map(|facts| facts.route);

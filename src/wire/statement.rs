@@ -2,9 +2,9 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
-use super::{frame::Frame, local::Rows};
+use super::{backend, cursors::SqlCursor, frame::Frame, local::Rows};
 use crate::{
     query::{Plan, Reason, Statement},
     types::TypeOid,
@@ -24,6 +24,25 @@ pub(super) struct Prepared {
     pub(super) described: Option<Bytes>,
 }
 
+impl Prepared {
+    /// ParameterDescription and RowDescription as they were when it was parsed; `None` where only the
+    /// primary knows.
+    pub(super) fn given(&self) -> Option<Bytes> {
+        self.described.clone().or_else(|| match &self.what {
+            What::Select(_, Some(planned)) => Some(plan_description(&planned.plan).freeze()),
+            _ => None,
+        })
+    }
+}
+
+/// ParameterDescription and RowDescription of a plan, as Describe of its statement has them.
+pub(super) fn plan_description(plan: &Plan) -> BytesMut {
+    let mut out = BytesMut::new();
+    backend::parameter_description(&mut out, plan.param_types().iter().map(|oid| oid.0));
+    backend::row_description(&mut out, plan.columns(), &[]);
+    out
+}
+
 #[derive(Clone, Debug)]
 pub(super) enum What {
     Empty,
@@ -31,6 +50,8 @@ pub(super) enum What {
     Show(String),
     /// A candidate for memory, with the last plan.
     Select(Arc<Select>, Option<Planned>),
+    /// What may be answered here, depending on the transaction.
+    Command(Arc<Select>),
     /// For the primary, always.
     Forward(Reason),
 }
@@ -77,12 +98,24 @@ pub(super) enum PortalState {
     Done {
         plan: Arc<Plan>,
     },
+    /// Of a command, not executed. One on a cursor of ours cannot move.
+    Command {
+        command: Arc<Select>,
+        on_cursor: bool,
+    },
+    /// A command was executed.
+    Ran,
+    /// Made by DECLARE.
+    Cursor(Box<SqlCursor>),
 }
 
 impl Portal {
     /// Whether the primary can take it over when a later message of its segment is not for us.
     pub(super) fn is_movable(&self) -> bool {
-        matches!(self.state, PortalState::Bound(_) | PortalState::Empty)
+        matches!(
+            self.state,
+            PortalState::Bound(_) | PortalState::Empty | PortalState::Command { on_cursor: false, .. }
+        )
     }
 }
 

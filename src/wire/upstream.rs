@@ -122,6 +122,40 @@ impl Upstream {
     }
 }
 
+impl Upstream {
+    /// ParameterDescription and RowDescription or NoData of a statement, asked for between the client's
+    /// segments; `None` when the primary refuses. What else it says goes to the client.
+    pub(super) async fn describe(
+        &mut self,
+        statement: &[u8],
+        client: &mut BytesMut,
+    ) -> Result<Option<Bytes>, PrimaryError> {
+        self.write(&describe_statement(statement));
+        self.write(SYNC);
+        self.write.flush().await?;
+        let mut described = Some(BytesMut::new());
+        loop {
+            let frame = self.read.read_frame().await?;
+            let body = frame.get(5..).unwrap_or_default();
+            match frame.first() {
+                Some(b't' | b'T' | b'n') => {
+                    if let Some(described) = &mut described {
+                        described.extend_from_slice(&frame);
+                    }
+                }
+                Some(b'E') if is_fatal(body) => return Err(PrimaryError::Closed { source: None }),
+                Some(b'E') => described = None,
+                Some(b'N' | b'A' | b'S') => client.extend_from_slice(&frame),
+                Some(b'Z') => {
+                    self.status = body.first().copied().unwrap_or(b'E');
+                    return Ok(described.map(BytesMut::freeze));
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
 /// Whether the body of an ErrorResponse says that the connection ends.
 pub(super) fn is_fatal(body: &[u8]) -> bool {
     let severity = |code: u8| body.split(|&b| b == 0).find(|f| f.first() == Some(&code));
@@ -167,6 +201,7 @@ pub(super) fn describe_statement(name: &[u8]) -> BytesMut {
     out
 }
 
+pub(super) const PARSE_COMPLETE: &[u8] = b"1\0\0\0\x04";
 pub(super) const FLUSH: &[u8] = b"H\0\0\0\x04";
 pub(super) const SYNC: &[u8] = b"S\0\0\0\x04";
 pub(super) const TERMINATE: &[u8] = b"X\0\0\0\x04";

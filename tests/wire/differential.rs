@@ -10,7 +10,7 @@ const BY_ID: &str = "select id, name, at, amount from cached where id = $1";
 const ALL: &str = "select id, name from cached order by id";
 
 /// Sends one script to both and compares everything up to its last ReadyForQuery.
-async fn compare(here: &mut RawClient, there: &mut RawClient, what: &str, script: &[Vec<u8>]) {
+pub(super) async fn compare(here: &mut RawClient, there: &mut RawClient, what: &str, script: &[Vec<u8>]) {
     let ready = script.iter().filter(|m| matches!(m.first(), Some(b'Q' | b'S' | b'F'))).count();
     let bytes = script.concat();
     here.send(&bytes).await;
@@ -20,12 +20,17 @@ async fn compare(here: &mut RawClient, there: &mut RawClient, what: &str, script
     assert_eq!(actual, expected, "{what}");
 }
 
+/// Under which memory can answer, and both answer alike.
+pub(super) async fn same_settings(here: &mut RawClient, there: &mut RawClient) {
+    here.execute("set timezone = 'UTC'").await;
+    there.execute("set timezone = 'UTC'").await;
+}
+
 async fn compare_all(scripts: &[(&str, Vec<Vec<u8>>)], local: &[&str]) {
     on_each_version(async |database| {
         let ports = Ports::start_writing(&database).await;
         let (mut here, mut there) = ports.raw().await;
-        here.execute("set timezone = 'UTC'").await;
-        there.execute("set timezone = 'UTC'").await;
+        same_settings(&mut here, &mut there).await;
         for (what, script) in scripts {
             compare(&mut here, &mut there, what, script).await;
             if local.contains(what) {

@@ -2,6 +2,8 @@
 
 mod abuse;
 mod clients;
+mod copy;
+mod cursors;
 mod differential;
 mod encryption;
 mod false_primary;
@@ -9,6 +11,8 @@ mod hostile;
 mod login;
 mod raw;
 mod sessions;
+mod side_by_side;
+mod transactions;
 
 use crate::support::{client, mirror::Mirror, postgres::Database};
 
