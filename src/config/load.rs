@@ -399,8 +399,13 @@ fn memory(mut section: Section<'_>, machine: Machine) -> Memory {
 
 fn auth(mut section: Section<'_>, report: &Report) -> Auth {
     section.later("offline_grace", "while the primary is down, clients that are connected stay; take it out");
-    let methods = [("relay", AuthMethod::Relay), ("scram", AuthMethod::Scram), ("trust", AuthMethod::Trust)];
-    let method = section.take("method", value::choice(&methods, &["verifier"]));
+    let methods = [
+        ("relay", AuthMethod::Relay),
+        ("verifier", AuthMethod::Verifier),
+        ("scram", AuthMethod::Scram),
+        ("trust", AuthMethod::Trust),
+    ];
+    let method = section.take("method", value::choice(&methods, &[]));
     let allow_trust = section.take("allow_trust", value::boolean).unwrap_or(false);
     let users_key = section.key("users");
     let mut users = Vec::new();
@@ -446,6 +451,9 @@ fn limits(mut section: Section<'_>) -> Limits {
             .and_then(|bytes| u32::try_from(bytes).ok())
             .unwrap_or(64 << 20),
         max_statements: section.take("max_statements", value::count(1, 1 << 20)).map_or(1000, count),
+        max_upstream: section.take("max_upstream", value::count(0, 1 << 20)).map_or(80, count),
+        upstream_wait: section.take("upstream_wait", value::duration).unwrap_or(Duration::from_secs(5)),
+        upstream_idle: section.take("upstream_idle", value::duration).unwrap_or(Duration::from_secs(60)),
     };
     section.finish();
     limits

@@ -173,6 +173,8 @@ pub struct Auth {
 pub enum AuthMethod {
     /// The primary admits or refuses each client; we hand the exchange on.
     Relay,
+    /// SCRAM-SHA-256 against the verifiers that a function of `sql/verifier.sql` reads.
+    Verifier,
     /// SCRAM-SHA-256 against `[auth.users]`.
     Scram,
     /// Every client is who it says it is.
@@ -209,6 +211,12 @@ pub struct Limits {
     pub max_message_bytes: u32,
     /// Prepared statements and portals of one session.
     pub max_statements: usize,
+    /// Connections to the primary that clients' sessions may hold in all; 0 for no bound.
+    pub max_upstream: usize,
+    /// How long a session waits for one of them.
+    pub upstream_wait: Duration,
+    /// After this long without use, a connection that can be opened again without the client is closed.
+    pub upstream_idle: Duration,
 }
 
 /// `[admin]`

@@ -288,7 +288,6 @@ fn keys_of_later_versions_are_refused_by_name() {
         ("[freshness]\nmax_staleness = '1s'", "freshness.max_staleness"),
         ("[memory]\npolicy = 'lru'", "memory.policy"),
         ("[auth]\noffline_grace = '1h'", "auth.offline_grace"),
-        ("[auth]\nmethod = 'verifier'", "auth.method"),
         ("[replication]\nmode = 'notify'", "replication.mode"),
         ("[replication]\nmode = 'poll'", "replication.mode"),
         ("[replication]\nmax_retained_wal = '1GB'", "replication.max_retained_wal"),

@@ -3,6 +3,7 @@
 use std::{
     io,
     net::SocketAddr,
+    os::fd::AsFd,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -137,6 +138,30 @@ async fn tcp(name: &str, address: Option<std::net::IpAddr>, port: u16) -> io::Re
         }
     }
     Err(last)
+}
+
+impl Stream {
+    /// Has the socket served by the current runtime: a second descriptor takes the place of the first,
+    /// which is registered with the runtime that opened it.
+    pub(super) fn rehome(&mut self) -> io::Result<()> {
+        match self {
+            Stream::Tcp(stream) => *stream = rehomed(stream)?,
+            Stream::Tls(stream) => {
+                let stream = stream.get_mut().0;
+                *stream = rehomed(stream)?;
+            }
+            Stream::Unix(stream) => {
+                let second = stream.as_fd().try_clone_to_owned()?;
+                *stream = UnixStream::from_std(second.into())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn rehomed(stream: &TcpStream) -> io::Result<TcpStream> {
+    // Both share one description, which does not block.
+    TcpStream::from_std(stream.as_fd().try_clone_to_owned()?.into())
 }
 
 macro_rules! each {

@@ -177,6 +177,11 @@ impl Connection {
         Ok(())
     }
 
+    /// Everything that the primary reported last, by name.
+    pub fn take_parameters(&mut self) -> HashMap<String, String> {
+        std::mem::take(&mut self.parameters)
+    }
+
     /// Reading and writing at once.
     pub fn into_split(self) -> (ReadHalf, WriteHalf) {
         let (read, write) = tokio::io::split(self.stream);
@@ -226,6 +231,23 @@ impl ReadHalf {
     pub async fn fill(&mut self) -> Result<(), PrimaryError> {
         self.input.fill(&mut self.stream).await
     }
+
+    /// As [`ReadHalf::fill`], without a buffer as long as nothing comes: for connections that wait.
+    pub async fn fill_idle(&mut self) -> Result<(), PrimaryError> {
+        self.input.fill_idle(&mut self.stream).await
+    }
+}
+
+/// Has the stream of both halves served by the runtime that this is called on, whichever opened it.
+///
+/// # Errors
+/// When the system is out of descriptors; the connection is lost then.
+pub fn rehome(read: ReadHalf, write: WriteHalf) -> Result<(ReadHalf, WriteHalf), PrimaryError> {
+    let mut stream = read.stream.unsplit(write.stream);
+    stream.rehome().map_err(PrimaryError::closed)?;
+    let (read_stream, write_stream) = tokio::io::split(stream);
+    let read = ReadHalf { stream: read_stream, input: read.input };
+    Ok((read, WriteHalf { stream: write_stream, output: write.output }))
 }
 
 /// The writing half of a [`Connection`].
@@ -250,6 +272,11 @@ impl WriteHalf {
     pub async fn flush(&mut self) -> Result<(), PrimaryError> {
         self.output.flush(&mut self.stream).await
     }
+
+    /// Gives memory back that is not needed while nothing is to be sent.
+    pub fn shrink(&mut self) {
+        self.output.shrink();
+    }
 }
 
 #[derive(Debug, Default)]
@@ -263,6 +290,13 @@ impl Output {
     fn write(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
         self.pending = true;
+    }
+
+    /// Gives the memory of an empty buffer back.
+    fn shrink(&mut self) {
+        if self.buffer.is_empty() {
+            self.buffer = BytesMut::new();
+        }
     }
 
     async fn flush(&mut self, stream: &mut (impl AsyncWrite + Unpin)) -> Result<(), PrimaryError> {

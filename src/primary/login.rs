@@ -11,8 +11,8 @@ use postgres_protocol::{
 use tokio::time::timeout;
 
 use super::{
-    Connection, Host, Message, PrimaryError, ServerMessage, Stream, Target, connection::unexpected,
-    message::Fields,
+    Connection, Host, Message, PrimaryError, ScramKeys, ServerMessage, Stream, Target,
+    connection::unexpected, message::Fields, scram_keys::Exchange,
 };
 
 impl Connection {
@@ -89,12 +89,11 @@ impl Connection {
     ) -> Result<(), PrimaryError> {
         let options = parameters.iter().find(|(name, _)| *name == "options").map_or("", |(_, o)| o);
         let options = format!("{} {options}", target.options);
-        let mut all = vec![
-            ("user", target.user()),
-            ("database", target.database()),
-            ("client_encoding", "UTF8"),
-            ("application_name", target.application_name.as_deref().unwrap_or("millpond")),
-        ];
+        let mut all = vec![("user", target.user()), ("database", target.database())];
+        if !target.is_clients {
+            all.push(("client_encoding", "UTF8"));
+            all.push(("application_name", target.application_name.as_deref().unwrap_or("millpond")));
+        }
         if !options.trim().is_empty() {
             all.push(("options", options.trim()));
         }
@@ -154,7 +153,10 @@ impl Connection {
                     frontend::password_message(hash.as_bytes(), &mut answer)
                 }
                 10 => {
-                    self.scram(&data, password()?).await?;
+                    match &target.keys {
+                        Some(keys) => self.scram_with(&data, keys).await?,
+                        None => self.scram(&data, password()?).await?,
+                    }
                     continue;
                 }
                 code => {
@@ -175,6 +177,35 @@ impl Connection {
             written.map_err(|e| PrimaryError::Protocol(e.to_string()))?;
             self.write(&answer);
             self.flush().await?;
+        }
+    }
+
+    /// SCRAM-SHA-256 with the keys of a password.
+    async fn scram_with(&mut self, mechanisms: &[u8], keys: &ScramKeys) -> Result<(), PrimaryError> {
+        let refused = |sqlstate: &str, message: &str| PrimaryError::Auth {
+            sqlstate: sqlstate.into(),
+            message: message.into(),
+        };
+        if !mechanisms.split(|&b| b == 0).any(|m| m == SCRAM_SHA_256.as_bytes()) {
+            return Err(refused("28000", "it offers no SASL mechanism that is supported (SCRAM-SHA-256)"));
+        }
+        let mut exchange = Exchange::new(keys);
+        let mut buffer = BytesMut::new();
+        frontend::sasl_initial_response(SCRAM_SHA_256, exchange.first().as_bytes(), &mut buffer)
+            .map_err(|e| PrimaryError::Protocol(e.to_string()))?;
+        self.write(&buffer);
+        self.flush().await?;
+        let (11, data) = self.authentication_request().await? else { return Err(unexpected(b'R')) };
+        let last = exchange.last(&data).map_err(|message| refused("28P01", message))?;
+        buffer.clear();
+        frontend::sasl_response(last.as_bytes(), &mut buffer)
+            .map_err(|e| PrimaryError::Protocol(e.to_string()))?;
+        self.write(&buffer);
+        self.flush().await?;
+        let (12, data) = self.authentication_request().await? else { return Err(unexpected(b'R')) };
+        match exchange.is_proved(&data) {
+            true => Ok(()),
+            false => Err(refused("28000", "it could not prove that it knows the password")),
         }
     }
 

@@ -1,7 +1,9 @@
 //! The framing of the protocol: a tag, a length, a body.
 
+use std::{mem::MaybeUninit, pin::Pin, task::ready};
+
 use bytes::{Buf, Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 
 use super::PrimaryError;
 
@@ -17,6 +19,8 @@ pub struct Message {
 const HEADER: usize = 5;
 /// What one read asks the kernel for, in bytes.
 const READ: usize = 64 * 1024;
+/// What a read of a connection that waits takes at most, by way of the stack, in bytes.
+const READ_IDLE: usize = 16 * 1024;
 /// The longest message the primary can send: its own allocation limit (`MaxAllocSize`) and a header.
 pub(super) const MAX_MESSAGE: usize = (1 << 30) + 64;
 
@@ -63,6 +67,29 @@ impl Input {
             return Err(PrimaryError::Protocol(format!("a message of {length} bytes")));
         }
         Ok((self.buffer.len() > length).then_some(length + 1))
+    }
+
+    /// As [`Input::fill`], without memory of its own until something comes. Cancel safe.
+    pub(super) async fn fill_idle(
+        &mut self,
+        stream: &mut (impl AsyncRead + Unpin),
+    ) -> Result<(), PrimaryError> {
+        if !self.buffer.is_empty() {
+            return self.fill(stream).await;
+        }
+        self.buffer = BytesMut::new();
+        std::future::poll_fn(|cx| {
+            let mut bytes = [const { MaybeUninit::uninit() }; READ_IDLE];
+            let mut read = ReadBuf::uninit(&mut bytes);
+            ready!(Pin::new(&mut *stream).poll_read(cx, &mut read)).map_err(PrimaryError::closed)?;
+            self.buffer.extend_from_slice(read.filled());
+            match read.filled().is_empty() {
+                true => Err(PrimaryError::Closed { source: None }),
+                false => Ok(()),
+            }
+            .into()
+        })
+        .await
     }
 
     /// Waits for more bytes. Cancel safe. Memory grows with what has come, never with what a length

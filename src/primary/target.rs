@@ -12,7 +12,7 @@ use std::{
 
 use tokio_rustls::rustls::ClientConfig;
 
-use super::{PrimaryError, passfile::Passfile, settings, tls};
+use super::{PrimaryError, ScramKeys, passfile::Passfile, settings, tls};
 use crate::config;
 
 /// Where the primary is and who we are there. Cheap enough to clone for each connection.
@@ -22,6 +22,10 @@ pub struct Target {
     pub(super) user: String,
     pub(super) database: String,
     password: Option<String>,
+    /// In place of a password.
+    pub(super) keys: Option<Arc<ScramKeys>>,
+    /// For a client's login: the startup packet has the client's parameters and no others.
+    pub(super) is_clients: bool,
     passfile: Arc<Passfile>,
     pub(super) ssl_mode: SslMode,
     /// Present unless encryption is off or every host is a socket.
@@ -91,6 +95,8 @@ impl Target {
             database: p.database.unwrap_or_else(|| user.clone()),
             user,
             password,
+            keys: None,
+            is_clients: false,
             passfile: Arc::new(passfile),
             ssl_mode,
             tls,
@@ -109,12 +115,19 @@ impl Target {
         &self.database
     }
 
-    /// The same servers for another role or database. Without a password here, the passfile's.
+    /// The same servers for a client whose keys are known.
+    pub fn with_keys(&self, user: &str, keys: Arc<ScramKeys>, database: &str) -> Target {
+        Target { keys: Some(keys), ..self.with_login(user, None, database) }
+    }
+
+    /// The same servers for a client, with its role and database. Without a password here, the
+    /// passfile's.
     pub fn with_login(&self, user: &str, password: Option<&str>, database: &str) -> Target {
         Target {
             user: user.into(),
             password: password.map(str::to_owned),
             database: database.into(),
+            is_clients: true,
             ..self.clone()
         }
     }

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{Reason, RouteSetting, SessionFacts, Statement, StatementKind, bind, plan::Plan, statement};
+use super::{
+    Reason, RouteSetting, SessionFacts, Statement, StatementKind, Trace, bind, plan::Plan, statement, trace,
+};
 use crate::{
     catalog::{Catalog, CatalogHandle},
     store::Store,
@@ -38,6 +40,13 @@ impl Engine {
     /// whole text has to be forwarded.
     pub fn parse(&self, sql: &str) -> Vec<Statement> {
         statement::parse(sql)
+    }
+
+    /// What a statement may leave in its session at the primary. `cached`: the session is of the database
+    /// that the catalogue is of.
+    pub fn trace(&self, statement: &Statement, cached: bool) -> Trace {
+        let catalog = cached.then(|| self.catalog.load());
+        trace::of(statement, catalog.as_deref())
     }
 
     /// Binds one statement for this session. `param_types` as the client's Parse message gave them;

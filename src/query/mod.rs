@@ -26,6 +26,7 @@ mod sort;
 mod statement;
 #[cfg(test)]
 mod tests;
+mod trace;
 mod value;
 mod virtual_tables;
 
@@ -36,3 +37,4 @@ pub use plan::{ColumnDescription, Plan};
 pub use reason::{Reason, Route};
 pub use session::{RouteSetting, SessionFacts};
 pub use statement::{Statement, StatementKind};
+pub use trace::Trace;

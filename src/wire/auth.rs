@@ -2,19 +2,25 @@
 //! session exists here only where one exists there (a role that may not log in, an expired password,
 //! a connection limit, `pg_hba.conf`).
 
+use std::{collections::HashMap, sync::Arc};
+
 use bytes::{Bytes, BytesMut};
 
 use super::{
-    backend,
+    Shared, backend,
     client::{Client, End},
     error::Problem,
     frame::{Fields, Frame},
+    lease::settings_key,
+    pool::{Key, Member, Slot},
     scram::{Binding, Exchange, Failed, Verifier},
     startup::Startup,
+    upstream::Upstream,
 };
 use crate::{
-    config::{AuthMethod, Config, Forwarding},
-    primary::{Connection, Message, PrimaryError, ServerMessage, Target},
+    config::{AuthMethod, Forwarding},
+    primary::{Connection, Message, PrimaryError, ScramKeys, ServerMessage, Target},
+    types::Lsn,
 };
 
 /// PostgreSQL's limits (`PG_MAX_AUTH_TOKEN_LENGTH`, `PG_MAX_SASL_MESSAGE_LENGTH`), length included.
@@ -44,9 +50,14 @@ const REPORTED: [&str; 15] = [
 
 /// A client that is let in, with its connection to the primary.
 pub(super) struct Admitted {
-    pub(super) connection: Connection,
-    pub(super) pid: i32,
-    pub(super) key: Bytes,
+    /// `None`: it is opened when it is needed first.
+    pub(super) upstream: Option<Upstream>,
+    /// With whom it can be shared; `None`: with nobody.
+    pub(super) member: Option<Member>,
+    /// What the client was told of parameters where it has no connection.
+    pub(super) told: HashMap<String, String>,
+    /// How far the log was at the login, where that is known.
+    pub(super) floor: Lsn,
     /// How to log in again; `None` where only the client knows its password.
     pub(super) again: Option<Login>,
 }
@@ -56,6 +67,9 @@ pub(super) struct Admitted {
 pub(super) struct Login {
     target: Target,
     parameters: Vec<(String, String)>,
+    /// Whether the settings that came of the login tell it from others; else their definitions do, which
+    /// were read before it.
+    pub(super) effective: bool,
 }
 
 impl Login {
@@ -68,12 +82,8 @@ impl Login {
 
 /// Authenticates the client. Writes everything up to the parameters into its output; BackendKeyData
 /// and ReadyForQuery are the session's.
-pub(super) async fn admit(
-    client: &mut Client,
-    startup: &Startup,
-    config: &Config,
-    target: &Target,
-) -> Result<Admitted, End> {
+pub(super) async fn admit(client: &mut Client, startup: &Startup, shared: &Shared) -> Result<Admitted, End> {
+    let Shared { config, target, .. } = shared;
     let mut parameters = startup.parameters.clone();
     if config.fallthrough.writes == Forwarding::Reject {
         // A parameter of its own, because those are applied after `options`.
@@ -83,21 +93,128 @@ pub(super) async fn admit(
     let known = config.auth.users.iter().find(|user| user.name == startup.user);
     let password = known.map(|user| user.password.as_str());
     match config.auth.method {
-        AuthMethod::Relay => return relay(client, startup, &parameters, config, target).await,
+        AuthMethod::Relay => return relay(client, startup, parameters, shared).await,
+        AuthMethod::Verifier => return by_verifier(client, startup, parameters, shared).await,
         AuthMethod::Scram => scram(client, &startup.user, password).await?,
         AuthMethod::Trust => {}
     }
     let target = target.with_login(&startup.user, password, &startup.database);
-    let login = Login { target, parameters };
+    let login = Login { target, parameters, effective: true };
+    let slot = room(shared, false).await?;
     let connection = login.open().await.map_err(|error| End::Fatal(refusal(&error)))?;
     backend::authentication(&mut client.output, 0, &[]);
+    let (pid, key) = (connection.process_id(), connection.secret_key().clone());
+    let mut upstream = Upstream::new(connection, pid, key, slot);
+    report(client, &upstream.parameters);
+    let member = join(&mut upstream, client, startup, login.parameters.clone(), shared, true).await;
+    Ok(Admitted::with(upstream, member, Some(login)))
+}
+
+impl Admitted {
+    fn with(upstream: Upstream, member: Option<Member>, again: Option<Login>) -> Admitted {
+        Admitted { upstream: Some(upstream), member, told: HashMap::new(), floor: Lsn(0), again }
+    }
+}
+
+/// Tells the client what the primary reported.
+fn report(client: &mut Client, parameters: &HashMap<String, String>) {
     for name in REPORTED {
-        if let Some(value) = connection.parameter(name) {
+        if let Some(value) = parameters.get(name) {
             backend::parameter_status(&mut client.output, name, value);
         }
     }
-    let (pid, key) = (connection.process_id(), connection.secret_key().clone());
-    Ok(Admitted { connection, pid, key, again: Some(login) })
+}
+
+/// Finds out with whom a connection can be shared.
+async fn join(
+    upstream: &mut Upstream,
+    client: &mut Client,
+    startup: &Startup,
+    parameters: Vec<(String, String)>,
+    shared: &Shared,
+    opens: bool,
+) -> Option<Member> {
+    let settings = settings_key(upstream, true, &mut client.output).await.ok().flatten()?;
+    let member = shared.upstreams.join(key(startup, parameters, settings), opens);
+    upstream.slot.assign(&member);
+    Some(member)
+}
+
+fn key(startup: &Startup, parameters: Vec<(String, String)>, settings: String) -> Key {
+    Key { user: startup.user.clone(), database: startup.database.clone(), parameters, settings }
+}
+
+/// How often a login is tried while role and database get other settings.
+const SETTLING: usize = 3;
+
+/// By the primary's verifier, which the client proves to us; with what that shows we can log in at the
+/// primary as the client.
+async fn by_verifier(
+    client: &mut Client,
+    startup: &Startup,
+    parameters: Vec<(String, String)>,
+    shared: &Shared,
+) -> Result<Admitted, End> {
+    let target = &shared.target;
+    let failed = || End::Fatal(Problem::Password { user: startup.user.clone() });
+    let found = shared.verifiers.look_up(target, &startup.user, &startup.database).await;
+    let found = found.map_err(|error| match error {
+        PrimaryError::Server(message) => {
+            tracing::error!("the function of sql/verifier.sql cannot be used: {message}");
+            End::Fatal(Problem::NoVerifiers)
+        }
+        error => End::Fatal(refusal(&error)),
+    })?;
+    let verifier = found.as_ref().and_then(|known| known.verifier.clone());
+    let is_mock = verifier.is_none();
+    let verifier = verifier.unwrap_or_else(|| shared.verifiers.mock(&startup.user));
+    let keys = exchange(client, &startup.user, verifier).await?;
+    let Some(known) = found.filter(|_| !is_mock) else { return Err(failed()) };
+    if let Some(refusal) = known.refusal {
+        return Err(End::Fatal(refusal));
+    }
+    let target = target.with_keys(&startup.user, Arc::new(keys), &startup.database);
+    let login = Login { target, parameters: parameters.clone(), effective: false };
+    let mut definitions = known.definitions;
+    for _ in 0..SETTLING {
+        let member = shared.upstreams.join(key(startup, parameters.clone(), definitions.clone()), true);
+        if !known.limited
+            && let Some(told) = member.reported()
+        {
+            backend::authentication(&mut client.output, 0, &[]);
+            report(client, &told);
+            let floor = known.flushed;
+            return Ok(Admitted { upstream: None, member: Some(member), told, floor, again: Some(login) });
+        }
+        let slot = room(shared, false).await?;
+        let connection = login.open().await.map_err(|error| End::Fatal(refusal(&error)))?;
+        let (pid, secret) = (connection.process_id(), connection.secret_key().clone());
+        let mut upstream = Upstream::new(connection, pid, secret, slot);
+        let settings = settings_key(&mut upstream, false, &mut client.output).await;
+        match settings.ok().flatten() {
+            Some(settings) if settings == definitions => {}
+            Some(settings) => {
+                definitions = settings;
+                continue;
+            }
+            None => break,
+        }
+        backend::authentication(&mut client.output, 0, &[]);
+        report(client, &upstream.parameters);
+        // Where connections are limited in number this one is the session's, as it would be there.
+        if known.limited {
+            return Ok(Admitted::with(upstream, None, Some(login)));
+        }
+        upstream.slot.assign(&member);
+        member.set_reported(&upstream.parameters);
+        return Ok(Admitted::with(upstream, Some(member), Some(login)));
+    }
+    Err(End::Fatal(Problem::PrimaryDown { fatal: true, message: "the primary cannot be reached".into() }))
+}
+
+/// A place for a new connection to the primary.
+async fn room(shared: &Shared, relay: bool) -> Result<Slot, End> {
+    shared.upstreams.room().await.map_err(|_| End::Fatal(Problem::NoUpstream { relay, fatal: true }))
 }
 
 /// What a client may know of our failed login. Addresses and causes are for the log.
@@ -116,19 +233,32 @@ pub(super) fn refusal(error: &PrimaryError) -> Problem {
 
 /// Our own check of a password, bound to our certificate where the client can.
 async fn scram(client: &mut Client, user: &str, password: Option<&str>) -> Result<(), End> {
-    let failed = |failed| {
-        End::Fatal(match failed {
-            Failed::Proof => Problem::Password { user: user.into() },
-            Failed::Malformed(detail) => Problem::Scram { detail },
-            Failed::Downgraded => Problem::Downgraded,
-            Failed::Unbound => Problem::Unbound,
-        })
-    };
+    let failed = |failed| refused(user, failed);
     // Somebody unknown costs the same and fails at the same step.
     let known = password.is_some();
     let password = password.map_or_else(|| format!("{:x}", rand::random::<u128>()), str::to_owned);
     let verifier = tokio::task::spawn_blocking(move || Verifier::of_password(&password)).await;
     let verifier = verifier.ok().flatten().ok_or_else(|| failed(Failed::Proof))?;
+    exchange(client, user, verifier).await?;
+    match known {
+        true => Ok(()),
+        false => Err(failed(Failed::Proof)),
+    }
+}
+
+/// What the client is told when its exchange has failed.
+fn refused(user: &str, failed: Failed) -> End {
+    End::Fatal(match failed {
+        Failed::Proof => Problem::Password { user: user.into() },
+        Failed::Malformed(detail) => Problem::Scram { detail },
+        Failed::Downgraded => Problem::Downgraded,
+        Failed::Unbound => Problem::Unbound,
+    })
+}
+
+/// The SCRAM exchange with the client, bound to our certificate where the client can.
+async fn exchange(client: &mut Client, user: &str, verifier: Verifier) -> Result<ScramKeys, End> {
+    let failed = |failed| refused(user, failed);
     let end_point = client.end_point().map(<[u8]>::to_vec);
     backend::authentication(&mut client.output, 10, mechanisms(end_point.is_some()));
     client.flush().await?;
@@ -151,12 +281,9 @@ async fn scram(client: &mut Client, user: &str, password: Option<&str>) -> Resul
     backend::authentication(&mut client.output, 11, exchange.server_first().as_bytes());
     client.flush().await?;
     let last = credential(client, MAX_SASL).await?;
-    let proof = exchange.finish(last.body()).map_err(failed)?;
-    if !known {
-        return Err(failed(Failed::Proof));
-    }
+    let (proof, keys) = exchange.finish(last.body()).map_err(failed)?;
     backend::authentication(&mut client.output, 12, proof.as_bytes());
-    Ok(())
+    Ok(keys)
 }
 
 /// What AuthenticationSASL offers.
@@ -184,13 +311,14 @@ async fn credential(client: &mut Client, max: u32) -> Result<Frame, End> {
 async fn relay(
     client: &mut Client,
     startup: &Startup,
-    parameters: &[(String, String)],
-    config: &Config,
-    target: &Target,
+    parameters: Vec<(String, String)>,
+    shared: &Shared,
 ) -> Result<Admitted, End> {
+    let Shared { config, target, .. } = shared;
+    let slot = room(shared, true).await?;
     let lost = |error: PrimaryError| End::Fatal(refusal(&error));
     let mut connection = Connection::open(target).await.map_err(lost)?;
-    connection.write(&startup_packet(startup, parameters));
+    connection.write(&startup_packet(startup, &parameters));
     connection.flush().await.map_err(lost)?;
     let (mut asked, mut admitted, mut bound) = (false, false, false);
     let (mut pid, mut key) = (0, Bytes::new());
@@ -248,8 +376,15 @@ async fn relay(
                 pass_on(client, &message);
                 return Err(End::Closed);
             }
-            b'Z' if admitted => return Ok(Admitted { connection, pid, key, again: None }),
-            b'S' | b'N' if asked || admitted => pass_on(client, &message),
+            b'Z' if admitted => {
+                let mut upstream = Upstream::new(connection, pid, key, slot);
+                let member = join(&mut upstream, client, startup, parameters, shared, false).await;
+                return Ok(Admitted::with(upstream, member, None));
+            }
+            b'S' | b'N' if asked || admitted => {
+                pass_on(client, &message);
+                connection.note(&message).map_err(lost)?;
+            }
             // Before any question anybody could have written it, if the connection is not encrypted.
             b'N' => {}
             // We asked for 3.0 without options; what the client asked for we negotiate ourselves.

@@ -145,6 +145,13 @@ impl Slot {
         }
     }
 
+    /// Waits until no request is on its way to the primary. Nothing runs there, so that none follows.
+    pub(super) async fn settled(&self) {
+        while self.running.lock().in_flight {
+            self.settled.notified().await;
+        }
+    }
+
     /// Stops whatever runs, wherever it does. However many requests come, one at a time goes to the
     /// primary for one session.
     pub(super) async fn cancel_running(&self, target: &primary::Target) {

@@ -1,9 +1,9 @@
 //! One client's connection: its stream, what came in and what is to go out.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::poll_fn, mem::MaybeUninit, pin::Pin, sync::Arc, task::ready, time::Duration};
 
 use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 
 use super::{
     backend,
@@ -15,6 +15,8 @@ use super::{
 
 /// What one read asks the kernel for, in bytes.
 const READ: usize = 8 * 1024;
+/// What an idle connection keeps for its next answers, in bytes.
+const OUTPUT_IDLE: usize = 4 * 1024;
 /// Output beyond this is sent before more is made.
 pub(super) const OUTPUT_HIGH: usize = 64 * 1024;
 /// How long a last message may take.
@@ -52,14 +54,44 @@ impl Client {
         self.stream.end_point()
     }
 
-    /// Waits for more input. Cancel safe. Memory grows with what has come.
+    /// Waits for more input. Cancel safe. Memory grows with what has come: what waits for the beginning of a
+    /// message has no buffer.
     pub(super) async fn fill(&mut self) -> Result<(), End> {
+        if self.input.is_empty() {
+            return self.fill_empty().await;
+        }
         if self.input.capacity() - self.input.len() < READ / 2 {
             self.input.reserve(READ.max(self.input.len()));
         }
         match self.stream.read_buf(&mut self.input).await {
             Ok(0) | Err(_) => Err(End::Closed),
             Ok(_) => Ok(()),
+        }
+    }
+
+    /// Reads by way of the stack.
+    async fn fill_empty(&mut self) -> Result<(), End> {
+        poll_fn(|cx| {
+            let mut bytes = [const { MaybeUninit::uninit() }; READ];
+            let mut read = ReadBuf::uninit(&mut bytes);
+            let polled = ready!(Pin::new(&mut self.stream).poll_read(cx, &mut read));
+            self.input.extend_from_slice(read.filled());
+            match polled.is_err() || read.filled().is_empty() {
+                true => Err(End::Closed),
+                false => Ok(()),
+            }
+            .into()
+        })
+        .await
+    }
+
+    /// Gives memory back that an idle connection does not need.
+    pub(super) fn shrink(&mut self) {
+        if self.input.is_empty() {
+            self.input = BytesMut::new();
+        }
+        if self.output.is_empty() && self.output.capacity() > OUTPUT_IDLE {
+            self.output = BytesMut::new();
         }
     }
 

@@ -114,6 +114,14 @@ pub(super) enum Problem {
         sqlstate: String,
         message: String,
     },
+    /// The function that reads verifiers is not there, or not for us.
+    NoVerifiers,
+    /// All connections to the primary are in use, for as long as `limits.upstream_wait` says.
+    NoUpstream {
+        /// Only clients can open some.
+        relay: bool,
+        fatal: bool,
+    },
     WriteRejected {
         verb: String,
     },
@@ -244,6 +252,18 @@ impl Problem {
             Problem::LoginRefused { sqlstate, message } => {
                 Report { sqlstate: sqlstate.clone().into(), ..Report::fatal("28000", message) }
             }
+            Problem::NoVerifiers => {
+                Report::fatal("28000", "Millpond cannot read the verifiers of passwords at the primary")
+                    .with_hint("Run sql/verifier.sql there, in the cached database.")
+            }
+            Problem::NoUpstream { relay, fatal } => Report {
+                fatal: *fatal,
+                ..Report::error("53300", "all connections to the primary are in use").with_hint(match relay {
+                    true => "Sessions that have changed their state keep theirs. Raise limits.max_upstream, or set \
+                             auth.method = \"verifier\", with which Millpond can open connections by itself.",
+                    false => "Sessions that have changed their state keep theirs. Raise limits.max_upstream.",
+                })
+            },
             Problem::WriteRejected { verb } => Report::error(
                 "25006",
                 format!("cannot execute {verb} here: Millpond forwards reads only"),

@@ -83,11 +83,21 @@ impl Facts {
             self.timeouts = read.timeouts;
             read.session
         });
+        self.put(facts);
+        Ok(())
+    }
+
+    /// Takes the facts of another session that are the same as this one's.
+    pub(super) fn set(&mut self, facts: SessionFacts, catalog_version: u64) {
+        self.catalog_version = catalog_version;
+        self.put(Some(facts));
+    }
+
+    fn put(&mut self, facts: Option<SessionFacts>) {
         if facts != self.current {
             self.current = facts;
             self.version += 1;
         }
-        Ok(())
     }
 }
 

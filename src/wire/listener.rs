@@ -3,11 +3,12 @@
 use std::{sync::Arc, thread, time::Duration};
 
 use bytes::BytesMut;
+use rand::Rng;
 use tokio::{
     runtime,
     sync::mpsc::{self, error::TrySendError},
     task::{JoinSet, LocalSet},
-    time::{Instant, sleep, timeout, timeout_at},
+    time::{Instant, MissedTickBehavior, interval, sleep, timeout, timeout_at},
 };
 
 use super::{
@@ -16,6 +17,7 @@ use super::{
     client::{Client, End},
     error::{ListenError, Problem},
     facts::Facts,
+    lease::{Former, Traces},
     lobby::{Entry, Lobby},
     opening::{self, Opening},
     port::{Listener, Socket},
@@ -25,7 +27,6 @@ use super::{
     statement::Statements,
     stream::ClientStream,
     tls::Tls,
-    upstream::Upstream,
 };
 use crate::{
     config::{AuthMethod, Limits},
@@ -44,6 +45,9 @@ const TELL_EVERY: Duration = Duration::from_secs(10);
 const WAITING: usize = 64;
 /// Most descriptors that clients may not have: for the replication, the admin port and files.
 const RESERVED: u64 = 256;
+
+/// How often unused connections to the primary are looked through.
+const SWEEP: Duration = Duration::from_secs(1);
 
 /// Serves until shutdown is requested and the sessions are gone: each is told at its next idle point,
 /// and those that have none within `grace` are dropped.
@@ -106,6 +110,7 @@ pub async fn serve(
                 dealer.next(sockets.accept().await).await;
             }
         } => {}
+        () = sweep(&shared) => {}
     }
     drop((sockets, dealer));
     for (sender, thread) in threads {
@@ -261,7 +266,7 @@ impl Server {
             biased;
             // Others need its place.
             () = entry.guest.sent_away() => None,
-            session = self.login(stream, &entry, deadline) => session,
+            session = Box::pin(self.login(stream, &entry, deadline)) => session,
         };
         drop(entry);
         // Else it was too late, refused, or a cancel request. On the heap, so that connections that
@@ -272,7 +277,12 @@ impl Server {
     }
 
     /// From the first byte to ReadyForQuery.
-    async fn login(&self, stream: ClientStream, entry: &Entry, deadline: Instant) -> Option<(Session, Seat)> {
+    async fn login(
+        &self,
+        stream: ClientStream,
+        entry: &Entry,
+        deadline: Instant,
+    ) -> Option<(Box<Session>, Seat)> {
         let opened = timeout_at(deadline, opening::open(stream, self.tls.as_deref())).await.ok()?;
         let (stream, opening) = match opened {
             Ok(opened) => opened,
@@ -342,14 +352,18 @@ impl Server {
         }
         let _turn = match self.shared.config.auth.method {
             AuthMethod::Relay => self.lobby.login(&entry.guest).await,
-            AuthMethod::Scram | AuthMethod::Trust => None,
+            AuthMethod::Verifier | AuthMethod::Scram | AuthMethod::Trust => None,
         };
-        let admitted = auth::admit(client, startup, &self.shared.config, &self.shared.target).await?;
+        let admitted = auth::admit(client, startup, &self.shared).await?;
         let seat = self.seats.take(&startup.user).map_err(End::Fatal)?;
         let key_length = if startup.protocol >= PROTOCOL_3_2 { 32 } else { 4 };
-        let cancel = self.shared.cancels.register(admitted.pid, key_length);
+        // Where there is no process yet, a number that none can have (PID_MAX_LIMIT is 2^22).
+        let pid = match &admitted.upstream {
+            Some(upstream) => upstream.pid,
+            None => rand::rng().random_range(1 << 30..=i32::MAX),
+        };
+        let cancel = self.shared.cancels.register(pid, key_length);
         backend::backend_key_data(&mut client.output, cancel.pid(), cancel.key());
-        let upstream = Upstream::new(admitted.connection, admitted.pid, admitted.key);
         let cached = startup.database == self.shared.target.database();
         tracing::debug!(
             user = startup.user,
@@ -357,18 +371,21 @@ impl Server {
             encrypted = client.is_encrypted(),
             "a client has logged in"
         );
-        Ok((Parts { upstream, again: admitted.again, cancel, cached }, seat))
+        Ok((Parts { admitted, cancel, cached }, seat))
     }
 
-    async fn start(&self, client: Client, parts: Parts) -> Option<Session> {
-        let mut session = Session {
+    async fn start(&self, client: Client, parts: Parts) -> Option<Box<Session>> {
+        let auth::Admitted { upstream, member, told, floor, again } = parts.admitted;
+        // Nothing was forwarded yet; the facts are those of the key.
+        let dirty = upstream.is_some();
+        let mut session = Box::new(Session {
             shared: Arc::clone(&self.shared),
             client,
-            upstream: Some(parts.upstream),
-            again: parts.again,
+            upstream,
+            again,
             cancel: parts.cancel,
             cached: parts.cached,
-            facts: Facts { dirty: true, ..Facts::default() },
+            facts: Facts { dirty, floor, ..Facts::default() },
             statements: Statements::default(),
             portals: std::collections::HashMap::new(),
             segment: Segment::new(),
@@ -376,10 +393,12 @@ impl Server {
             held: None,
             last_route: None,
             block: Block::default(),
-            pristine: true,
             owes_sync: false,
+            traces: Traces::default(),
+            member,
+            former: Former::told(told),
             drops_statements: None,
-        };
+        });
         // Read now, so that the session can answer from memory from its first statement on, whatever
         // becomes of the primary. Without them it forwards.
         if session.cached {
@@ -394,10 +413,18 @@ impl Server {
 
 /// What a login gives to its session.
 struct Parts {
-    upstream: Upstream,
-    again: Option<auth::Login>,
+    admitted: auth::Admitted,
     cancel: super::cancel::Registered,
     cached: bool,
+}
+
+async fn sweep(shared: &Shared) {
+    let mut every = interval(SWEEP);
+    every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        every.tick().await;
+        shared.upstreams.sweep();
+    }
 }
 
 /// Counts a connection while it is open.

@@ -30,11 +30,13 @@ mod execute;
 mod extended;
 mod facts;
 mod frame;
+mod lease;
 mod listener;
 mod lobby;
 mod local;
 mod opening;
 mod policy;
+mod pool;
 mod port;
 mod relay;
 mod scram;
@@ -46,6 +48,7 @@ mod statement;
 mod stream;
 mod tls;
 mod upstream;
+mod verifiers;
 
 use std::{sync::Arc, time::Duration};
 
@@ -74,6 +77,9 @@ pub struct Shared {
     /// Scans that run at once: they must leave the processor to replication and to look-ups.
     scans: Semaphore,
     cancels: Arc<cancel::Registry>,
+    /// Of connections to the primary, in the clients' names.
+    upstreams: Arc<pool::Pool>,
+    verifiers: verifiers::Verifiers,
 }
 
 /// Told of what sessions do, for the metrics. Called on serving threads: it must not block.
@@ -98,6 +104,19 @@ impl Shared {
     ) -> Arc<Shared> {
         let scans = Semaphore::new(config.listen.threads.max(1));
         let cancels = Arc::default();
-        Arc::new(Shared { engine, store, target, config, watermark, observer, scans, cancels })
+        let upstreams = pool::Pool::new(&config.limits);
+        let verifiers = verifiers::Verifiers::default();
+        Arc::new(Shared {
+            engine,
+            store,
+            target,
+            config,
+            watermark,
+            observer,
+            scans,
+            cancels,
+            upstreams,
+            verifiers,
+        })
     }
 }

@@ -1,61 +1,21 @@
 //! The way to the primary and back: taking a segment there, what it must know first, and its answers.
 
-use std::time::Duration;
-
 use bytes::{Bytes, BytesMut};
 
 use super::{
-    auth, backend,
+    backend,
     client::{End, OUTPUT_HIGH},
     error::{Problem, WRITE_HINT},
     session::{DropsStatements, Mode, Segment, Session},
-    upstream::{Expect, FLUSH, PARSE_COMPLETE, SYNC, Upstream, describe_statement, is_fatal},
+    upstream::{Expect, FLUSH, PARSE_COMPLETE, SYNC, describe_statement, is_fatal},
 };
 use crate::{
     config::Forwarding,
-    primary::{Connection, PrimaryError},
+    primary::PrimaryError,
     query::{Reason, Route},
 };
 
-/// How long a session that lost its connection tries to find out whether the primary is back.
-const PROBE: Duration = Duration::from_secs(2);
-
 impl Session {
-    /// Sees to it that there is a connection to the primary. A new one takes the place of a lost one
-    /// only if the old one's session held nothing that the client could miss.
-    pub(super) async fn need_upstream(&mut self) -> Result<(), Problem> {
-        if self.upstream.is_some() {
-            return Ok(());
-        }
-        let down = || Problem::PrimaryDown { fatal: false, message: "the primary cannot be reached".into() };
-        match self.again.as_ref().filter(|_| self.pristine) {
-            Some(login) => {
-                let connection = match login.open().await {
-                    Ok(connection) => connection,
-                    Err(error) => {
-                        return Err(match auth::refusal(&error) {
-                            Problem::PrimaryDown { .. } => down(),
-                            refused => refused,
-                        });
-                    }
-                };
-                let (pid, key) = (connection.process_id(), connection.secret_key().clone());
-                self.upstream = Some(Upstream::new(connection, pid, key));
-                self.statements.forget_upstream();
-                self.facts.dirty = true;
-                Ok(())
-            }
-            None => match tokio::time::timeout(PROBE, Connection::open(&self.shared.target)).await {
-                Ok(Ok(_)) => Err(Problem::PrimaryDown {
-                    fatal: true,
-                    message: "the connection to the primary was lost, and only a new login can replace it"
-                        .into(),
-                }),
-                Ok(Err(_)) | Err(_) => Err(down()),
-            },
-        }
-    }
-
     /// Turns the segment over to the primary; false when that failed, which the client has been told.
     /// What the primary needs to know of portals that are bound here and not executed, it is told
     /// first; a Query has none, since it ends them.
@@ -158,7 +118,7 @@ impl Session {
         loop {
             let frame = upstream.read.read_frame().await.map_err(|error| lost_at_work(&error))?;
             match frame.first().copied().unwrap_or_default() {
-                b'N' | b'A' | b'S' => self.client.output.extend_from_slice(&frame),
+                b'N' | b'A' | b'S' => upstream.aside(&frame, &mut self.client.output),
                 b'1' => {
                     let name = given.next().unwrap_or_default();
                     if let Some(prepared) = self.statements.get_mut(&name) {
@@ -185,7 +145,7 @@ impl Session {
         loop {
             let frame = upstream.read.read_frame().await.map_err(|error| lost_at_work(&error))?;
             match frame.first().copied().unwrap_or_default() {
-                b'N' | b'A' | b'S' => self.client.output.extend_from_slice(&frame),
+                b'N' | b'A' | b'S' => upstream.aside(&frame, &mut self.client.output),
                 b'E' => {
                     self.client.output.extend_from_slice(&frame);
                     if is_fatal(frame.get(5..).unwrap_or_default()) {
@@ -237,8 +197,18 @@ impl Session {
                 }
                 _ => self.segment.copy_ends -= 1,
             },
+            b'S' => {
+                // What the session is has to be read again, also where nobody asked for it.
+                self.facts.dirty = true;
+                if let Some(upstream) = &mut self.upstream {
+                    upstream.report(frame);
+                }
+            }
             b'C' => {
                 self.segment.copy_in = false;
+                if body == b"DISCARD ALL\0" {
+                    self.traces.discarded();
+                }
                 if let Some(drops) = &mut self.drops_statements {
                     drops.certain = true;
                 }
@@ -311,6 +281,8 @@ impl Session {
         }
         self.facts.dirty = true;
         if self.expect.is_empty() {
+            self.traces.settle();
+            self.pin();
             self.cancel.slot.end();
             self.settle_portals();
             self.segment = Segment::new();
@@ -383,12 +355,6 @@ impl Session {
         }
         self.expect.clear();
         Err(lost_at_work(error))
-    }
-
-    /// Goes on without a connection to the primary, until a statement needs one.
-    pub(super) fn lose(&mut self, error: &PrimaryError) {
-        tracing::info!("a session lost its connection to the primary: {error}");
-        self.upstream = None;
     }
 
     /// Whether a portal is one that only we have: it was executed here in part.

@@ -6,6 +6,9 @@ use hmac::{Hmac, KeyInit, Mac};
 use postgres_protocol::password::scram_sha_256;
 use rand::Rng;
 use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
+
+use crate::primary::ScramKeys;
 
 /// What the server stores of a password, and what it needs to check a proof.
 #[derive(Clone)]
@@ -36,6 +39,19 @@ impl Verifier {
         })
     }
 }
+
+impl Verifier {
+    /// One that no password fits.
+    pub(super) fn mock(salt: &[u8]) -> Verifier {
+        let mut keys = [[0; 32]; 2];
+        keys.iter_mut().for_each(|key| rand::rng().fill(key));
+        let [stored_key, server_key] = keys;
+        Verifier { iterations: ITERATIONS, salt: STANDARD.encode(salt), stored_key, server_key }
+    }
+}
+
+/// How many iterations PostgreSQL makes a verifier with, unless `scram_iterations` says otherwise.
+const ITERATIONS: u32 = 4096;
 
 /// What stands for channel binding in an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,8 +147,9 @@ impl Exchange {
         &self.server_first
     }
 
-    /// Checks the client's final message and gives our own proof, the server's final message.
-    pub(super) fn finish(&self, client_final: &[u8]) -> Result<String, Failed> {
+    /// Checks the client's final message and gives our own proof, the server's final message, with the
+    /// keys that a login elsewhere needs.
+    pub(super) fn finish(&self, client_final: &[u8]) -> Result<(String, ScramKeys), Failed> {
         let malformed = Failed::Malformed;
         let text = std::str::from_utf8(client_final).map_err(|_| malformed("The message is not UTF-8."))?;
         let (without_proof, proof) = text.rsplit_once(",p=").ok_or(malformed("The proof is missing."))?;
@@ -151,14 +168,16 @@ impl Exchange {
         let proof = proof.ok_or(malformed("The proof is malformed."))?;
         let message = format!("{},{},{without_proof}", self.client_first_bare, self.server_first);
         let signature = sign(&self.verifier.stored_key, message.as_bytes());
-        let mut client_key = proof;
+        let mut client_key = Zeroizing::new(proof);
         client_key.iter_mut().zip(signature).for_each(|(key, s)| *key ^= s);
-        let digest: [u8; 32] = Sha256::digest(client_key).into();
+        let digest: [u8; 32] = Sha256::digest(client_key.as_slice()).into();
         let difference = digest.iter().zip(&self.verifier.stored_key).fold(0, |d, (a, b)| d | (a ^ b));
         if difference != 0 {
             return Err(Failed::Proof);
         }
-        Ok(format!("v={}", STANDARD.encode(sign(&self.verifier.server_key, message.as_bytes()))))
+        let proof = format!("v={}", STANDARD.encode(sign(&self.verifier.server_key, message.as_bytes())));
+        let Verifier { iterations, salt, stored_key, server_key } = self.verifier.clone();
+        Ok((proof, ScramKeys { client_key, stored_key, server_key, salt, iterations }))
     }
 }
 
@@ -183,7 +202,9 @@ mod tests {
         let mut client = ScramSha256::new(given.as_bytes(), client);
         let server = Exchange::begin(Verifier::of_password(known).unwrap(), client.message(), ours)?;
         client.update(server.server_first().as_bytes()).unwrap();
-        let last = server.finish(client.message())?;
+        let (last, keys) = server.finish(client.message())?;
+        let stored: [u8; 32] = Sha256::digest(keys.client_key.as_slice()).into();
+        assert_eq!(stored, keys.stored_key);
         client.finish(last.as_bytes()).expect("the client believes us");
         Ok(())
     }
@@ -252,6 +273,6 @@ mod tests {
             assert!(matches!(server.finish(last.as_bytes()), Err(Failed::Malformed(_))), "{last}");
         }
         let wrong = format!("c=biws,r=abcdef,p={zeros}");
-        assert_eq!(server.finish(wrong.as_bytes()), Err(Failed::Proof));
+        assert_eq!(server.finish(wrong.as_bytes()).err(), Some(Failed::Proof));
     }
 }

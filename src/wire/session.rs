@@ -18,12 +18,14 @@ use super::{
     error::Problem,
     facts::Facts,
     frame::Frame,
+    lease::{Former, Traces},
+    pool::{Member, Offer},
     statement::{Portal, Statements},
     upstream::{Expect, Expectations, FLUSH, Upstream},
 };
 use crate::{
     lifecycle::shutdown::ShutdownToken,
-    query::{Planned, Reason, Route, Statement, StatementKind},
+    query::{Planned, Reason, Route, Statement, StatementKind, Trace},
     types::TypeOid,
 };
 
@@ -46,11 +48,15 @@ pub(super) struct Session {
     /// A message that waits until the primary owes nothing.
     pub(super) held: Option<Frame>,
     pub(super) last_route: Option<Route>,
-    /// Nothing was forwarded that could have left a trace in the primary's session.
-    pub(super) pristine: bool,
     /// A Query came before the Sync of earlier messages: from PostgreSQL 18 on, the implicit transaction
     /// of both goes on to that Sync, which is the primary's then.
     pub(super) owes_sync: bool,
+    /// What was left in the primary's session.
+    pub(super) traces: Traces,
+    /// With whom the connection can be shared; `None` where that could not be found out.
+    pub(super) member: Option<Member>,
+    /// The last connection that was given up.
+    pub(super) former: Former,
     /// Prepared statements may be gone when the running statement is done.
     pub(super) drops_statements: Option<DropsStatements>,
 }
@@ -102,28 +108,29 @@ enum Event {
     Upstream(Result<(), crate::primary::PrimaryError>),
     Sent(Result<(), crate::primary::PrimaryError>),
     Client(Result<(), End>),
+    Wanted,
     Shutdown,
     /// A transaction that only we know of has taken too long.
     Expired(Problem),
 }
 
+/// Waits until another session needs the connection; for ever where it is not offered.
+async fn wanted(offer: Option<&Offer>) {
+    match offer {
+        Some(offer) => offer.wanted().await,
+        None => std::future::pending().await,
+    }
+}
+
 impl Session {
     /// Serves the client until it leaves, or has to.
-    pub(super) async fn run(mut self, shutdown: ShutdownToken) {
+    pub(super) async fn run(mut self: Box<Self>, shutdown: ShutdownToken) {
         let end = self.serve(&shutdown).await;
         let report = match end {
             Err(End::Fatal(problem)) => Some(problem.report()),
             Err(End::Closed) | Ok(()) => None,
         };
-        if !self.expect.is_empty() {
-            // Nobody waits for it any longer.
-            let (target, slot) = (self.shared.target.clone(), Arc::clone(&self.cancel.slot));
-            tokio::task::spawn_local(async move { slot.cancel_running(&target).await });
-        }
-        if let Some(mut upstream) = self.upstream.take() {
-            upstream.write(super::upstream::TERMINATE);
-            let _ = tokio::time::timeout(std::time::Duration::from_secs(1), upstream.write.flush()).await;
-        }
+        self.release().await;
         self.client.end(report.as_ref()).await;
     }
 
@@ -150,6 +157,9 @@ impl Session {
                 self.client.flush().await?;
             }
             let idle = self.is_idle();
+            if idle {
+                self.rest();
+            }
             // The client may send ahead, but not without bound.
             let room = self.takes_input() || self.client.input.len() < OUTPUT_HIGH;
             let limit = self.block_limit();
@@ -165,16 +175,19 @@ impl Session {
             let client = &mut self.client;
             let event = match &mut self.upstream {
                 Some(upstream) => {
-                    let pending = upstream.write.pending();
+                    let Upstream { read, write, offer, .. } = upstream;
+                    let pending = write.pending();
                     tokio::select! {
                         biased;
                         // 1: what the primary says, also between statements.
-                        read = upstream.read.fill() => Event::Upstream(read),
+                        read = read.fill_idle() => Event::Upstream(read),
                         // 2: what is on its way to it.
-                        sent = upstream.write.flush(), if pending => Event::Sent(sent),
+                        sent = write.flush(), if pending => Event::Sent(sent),
                         // 3: the client's next message.
                         read = client.fill(), if room => Event::Client(read),
-                        // 4: shutdown, for those who wait for nothing.
+                        // 4: another session, which needs the connection more.
+                        () = wanted(offer.as_ref()), if idle => Event::Wanted,
+                        // 5: shutdown, for those who wait for nothing.
                         () = shutdown.requested(), if idle => Event::Shutdown,
                         problem = expired => Event::Expired(problem),
                     }
@@ -195,9 +208,19 @@ impl Session {
                 }
                 Event::Upstream(Err(error)) | Event::Sent(Err(error)) => self.on_lost(&error)?,
                 Event::Client(read) => read?,
+                Event::Wanted => self.give_up().await,
                 Event::Shutdown => return Err(End::Fatal(Problem::ShuttingDown)),
                 Event::Expired(problem) => return Err(End::Fatal(problem)),
             }
+        }
+    }
+
+    /// Keeps no more than it needs while nothing is to be done.
+    fn rest(&mut self) {
+        self.offer();
+        self.client.shrink();
+        if let Some(upstream) = &mut self.upstream {
+            upstream.write.shrink();
         }
     }
 
@@ -253,7 +276,7 @@ impl Session {
 
     /// FunctionCall: for the primary, which answers it like a Query.
     async fn on_function_call(&mut self, frame: Frame) -> Result<(), End> {
-        self.pristine = false;
+        self.leave(Trace::Lasting);
         self.block.pinned = true;
         if self.turn_over(Reason::Unsupported, true).await? {
             self.forward(&frame, Expect::Query);
@@ -313,6 +336,14 @@ impl Session {
         if !self.facts.dirty && self.facts.catalog_version == catalog_version {
             return Ok(());
         }
+        if !self.facts.dirty
+            && self.upstream.is_none()
+            && self.traces.current() == Trace::None
+            && let Some(shared) = self.member.as_ref().and_then(|member| member.facts(catalog_version))
+        {
+            self.facts.set(shared, catalog_version);
+            return Ok(());
+        }
         // The second attempt is on a new connection, where one can be had.
         for _ in 0..2 {
             self.need_upstream().await?;
@@ -323,7 +354,14 @@ impl Session {
                     let message = "the primary's transaction failed while its state was read";
                     return Err(Problem::Internal(message.into()));
                 }
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    if let (Some(member), Some(facts)) = (&self.member, &self.facts.current)
+                        && self.traces.current() == Trace::None
+                    {
+                        member.set_facts(catalog_version, facts);
+                    }
+                    return Ok(());
+                }
                 Err(error) => {
                     self.lose(&error);
                     if in_block {

@@ -208,10 +208,7 @@ impl Session {
         let lower = statement.text.to_ascii_lowercase();
         self.facts.asynchronous |= lower.contains("synchronous_commit");
         self.facts.redefined |= policy::may_redefine(statement);
-        // Functions can leave settings and locks in the session, and prepared statements by SQL too.
-        let traceless = statement.kind == StatementKind::Select
-            && !["set_config", "lock", "pg_"].iter().any(|word| lower.contains(word));
-        self.pristine &= traceless || lower.trim_start().starts_with("show ");
+        self.note_trace(statement);
     }
 
     /// The value of `show millpond.<name>`; `None` for a name that is the primary's to refuse.

@@ -179,6 +179,20 @@ impl Statements {
         self.by_name.values_mut().for_each(|s| s.upstream = false);
     }
 
+    /// Named statements that the primary has, and whether the client could know what they give.
+    pub(super) fn upstream_names(&self) -> Vec<(Bytes, bool)> {
+        let there = self.by_name.iter().filter(|(name, s)| !name.is_empty() && s.upstream);
+        there.map(|(name, s)| (name.clone(), s.described.is_some())).collect()
+    }
+
+    /// The primary has it no longer; `described`: what it was when it was taken off.
+    pub(super) fn taken_off(&mut self, name: &[u8], described: Option<Bytes>) {
+        if let Some(prepared) = self.by_name.get_mut(name) {
+            prepared.upstream = false;
+            prepared.described = described.or_else(|| prepared.described.take());
+        }
+    }
+
     /// Named statements that the primary lacks.
     pub(super) fn local_names(&self) -> Vec<Bytes> {
         let local = self.by_name.iter().filter(|(name, s)| !name.is_empty() && !s.upstream);

@@ -1,12 +1,18 @@
 //! A session's own connection to the primary, and what is expected of it.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt;
 use postgres_protocol::message::frontend;
 
-use super::{backend, error::Problem, frame::Fields};
-use crate::primary::{Connection, PrimaryError, ReadHalf, WriteHalf};
+use super::{
+    backend,
+    error::Problem,
+    frame::Fields,
+    pool::{Offer, Slot},
+};
+use crate::primary::{Connection, PrimaryError, ReadHalf, WriteHalf, rehome};
 
 /// What waits to be sent to the primary beyond this keeps the client's next message waiting, in bytes.
 const PENDING_HIGH: usize = 256 * 1024;
@@ -15,6 +21,11 @@ const PENDING_HIGH: usize = 256 * 1024;
 pub(super) struct Upstream {
     pub(super) read: ReadHalf,
     pub(super) write: WriteHalf,
+    pub(super) slot: Slot,
+    /// While its session would give it up.
+    pub(super) offer: Option<Offer>,
+    /// What the primary has reported on it.
+    pub(super) parameters: HashMap<String, String>,
     pub(super) pid: i32,
     pub(super) key: Bytes,
     /// The last ReadyForQuery's: 'I', 'T' or 'E'.
@@ -62,9 +73,67 @@ impl Expect {
 pub(super) type Expectations = VecDeque<Expect>;
 
 impl Upstream {
-    pub(super) fn new(connection: Connection, pid: i32, key: Bytes) -> Upstream {
+    pub(super) fn new(mut connection: Connection, pid: i32, key: Bytes, slot: Slot) -> Upstream {
+        let parameters = connection.take_parameters();
         let (read, write) = connection.into_split();
-        Upstream { read, write, pid, key, status: b'I', unnamed: None, queued: 0 }
+        let (offer, unnamed) = (None, None);
+        Upstream { read, write, slot, offer, parameters, pid, key, status: b'I', unnamed, queued: 0 }
+    }
+
+    /// Has the connection, which another thread may have served, served by this one. It owes nothing, and
+    /// was not lost.
+    pub(super) fn awaken(self) -> Result<Upstream, PrimaryError> {
+        let (read, write) = rehome(self.read, self.write)?;
+        let mut upstream = Upstream { read, write, unnamed: None, ..self };
+        upstream.listen()?;
+        Ok(upstream)
+    }
+
+    /// Takes what the primary has said to nobody: parameters that were configured anew, and its end.
+    pub(super) fn listen(&mut self) -> Result<(), PrimaryError> {
+        loop {
+            while let Some(frame) = self.read.try_read_frame()? {
+                match frame.first() {
+                    Some(b'S') => self.report(&frame),
+                    Some(b'N' | b'A') => {}
+                    _ => return Err(PrimaryError::Closed { source: None }),
+                }
+            }
+            match self.read.fill_idle().now_or_never() {
+                Some(filled) => filled?,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Hands on what can come at any time.
+    pub(super) fn aside(&mut self, frame: &[u8], client: &mut BytesMut) {
+        if frame.first() == Some(&b'S') {
+            self.report(frame);
+        }
+        client.extend_from_slice(frame);
+    }
+
+    /// Looks whether the primary has closed the connection meanwhile. What else it said is read later.
+    pub(super) fn look(&mut self) -> Result<(), PrimaryError> {
+        while let Some(filled) = self.read.fill_idle().now_or_never() {
+            filled?;
+        }
+        Ok(())
+    }
+
+    /// Notes a ParameterStatus.
+    pub(super) fn report(&mut self, frame: &[u8]) {
+        let mut fields = Fields(frame.get(5..).unwrap_or_default());
+        if let (Ok(name), Ok(value)) = (fields.string(), fields.string()) {
+            let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+            self.parameters.insert(text(name), text(value));
+        }
+    }
+
+    /// Whether nothing is on its way to the primary.
+    pub(super) fn is_quiet(&self) -> bool {
+        !self.write.pending() && self.status == b'I'
     }
 
     /// Appends to what is to be sent.
@@ -111,7 +180,7 @@ impl Upstream {
                     }
                     rows = None;
                 }
-                Some(b'N' | b'A' | b'S') => client.extend_from_slice(&frame),
+                Some(b'N' | b'A' | b'S') => self.aside(&frame, client),
                 Some(b'Z') => {
                     self.status = body.first().copied().unwrap_or(b'E');
                     return Ok(rows);
@@ -187,6 +256,16 @@ pub(super) fn poison() -> BytesMut {
     backend::message(&mut out, b'E', |out| {
         backend::put_string(out, NO_PORTAL);
         out.extend_from_slice(&[0; 4]);
+    });
+    out
+}
+
+/// Close of a statement.
+pub(super) fn close_statement(name: &[u8]) -> BytesMut {
+    let mut out = BytesMut::new();
+    backend::message(&mut out, b'C', |out| {
+        out.extend_from_slice(b"S");
+        backend::put_string(out, name);
     });
     out
 }

@@ -76,11 +76,15 @@ class Server:
                        "wal_level = logical\nfsync = off\njit = off\nmax_connections = 200\nlc_messages = 'C'\n"
                        "max_prepared_transactions = 10\ntimezone = 'UTC'\n")
         log = open(self.folder / "log", "w")
-        self.postgres = subprocess.Popen([*self.as_user, self.bin_dir / "postgres", "-D", data], stdout=log, stderr=log)
+        self.postgres = self.spawn([*self.as_user, self.bin_dir / "postgres", "-D", data], log)
         self.wait("the primary answers", lambda: self.sql("postgres", "postgres", "select 1").returncode == 0)
         self.must("postgres", "postgres", "create database shop")
         self.must("postgres", "shop", f=HERE / "setup.sql")
         self.reset()
+
+    def spawn(self, command, log):
+        unblocked = lambda: signal.pthread_sigmask(signal.SIG_SETMASK, set())  # noqa: E731
+        return subprocess.Popen(command, stdout=log, stderr=log, preexec_fn=unblocked)
 
     def run(self, program, *args):
         subprocess.run([*self.as_user, self.bin_dir / program, *args], check=True, stdout=subprocess.DEVNULL)
@@ -122,7 +126,7 @@ listen = "127.0.0.1:{self.admin}"
 """)
         program = os.environ.get("MILLPOND_BIN") or os.environ.get("CARGO_TARGET_DIR", "target") + "/debug/millpond"
         log = open(self.folder / "millpond.log", "w")
-        self.millpond = subprocess.Popen([program, "serve", "--config", config], stdout=log, stderr=log)
+        self.millpond = self.spawn([program, "serve", "--config", config], log)
         self.wait("Millpond is ready", self.ready)
 
     def ready(self):
@@ -212,13 +216,17 @@ def serve(bin_dir):
     """Only starts both, for looking around; ends with this process."""
     folder = pathlib.Path(tempfile.mkdtemp(prefix="millpond-drivers-"))
     server = Server(bin_dir, folder)
+    # Both servers are to end with this process: the signals wait until they are waited for.
+    signals = {signal.SIGTERM, signal.SIGINT}
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     try:
         server.start()
         server.start_millpond()
         print(json.dumps({"primary": server.port, "millpond": server.listen, "admin": server.admin, "folder": str(folder)}), flush=True)
-        signal.sigwait({signal.SIGTERM, signal.SIGINT})
+        signal.sigwait(signals)
     finally:
         server.stop()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def main():

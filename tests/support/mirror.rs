@@ -38,9 +38,10 @@ impl Mirror {
     pub(crate) fn begin(url: &str, tables: &str, more: &str) -> Mirror {
         // A writer that waits for the locks of a copy and is waited for by its slot is let through after
         // `slot_timeout`, and the copy begins again: not so late in tests.
+        let auth = if more.contains("[auth]") { "" } else { "[auth]\nallow_trust = true\n" };
         let toml = format!(
             "[primary]\nurl = \"{url}\"\n[listen]\naddress = \"127.0.0.1:0\"\n[admin]\nlisten = \"\"\n\
-             [auth]\nallow_trust = true\n[[tables]]\nmatch = {tables}\n\
+             {auth}[[tables]]\nmatch = {tables}\n\
              [replication]\nstatus_interval = \"100ms\"\ncatalog_interval = \"100ms\"\n\
              slot_timeout = \"1s\"\n{more}\n"
         );

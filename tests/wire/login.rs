@@ -12,19 +12,24 @@ use millpond::{
 use super::raw::{RawClient, startup};
 use crate::support::{
     client::{execute, try_connect, value},
-    postgres::newest,
+    postgres::{Shared, newest},
 };
 
-struct Guarded {
-    server: Server,
+pub(super) struct Guarded {
+    pub(super) server: Server,
     daemon: Daemon,
     shutdown: Shutdown,
 }
 
 impl Guarded {
     /// A primary that asks for passwords, with a user `app` (password `sesame`).
-    async fn start(auth: &str) -> Guarded {
-        let server = newest().dedicated(ServerOptions {
+    pub(super) async fn start(auth: &str) -> Guarded {
+        Guarded::start_on(newest(), auth).await
+    }
+
+    /// With the function of `sql/verifier.sql`.
+    pub(super) async fn start_on(cluster: &Shared, auth: &str) -> Guarded {
+        let server = cluster.dedicated(ServerOptions {
             auth: Auth::Scram { password: "secret".into() },
             ..ServerOptions::default()
         });
@@ -37,6 +42,8 @@ impl Guarded {
         )
         .await;
         execute(&primary, "create database other").await;
+        let function = include_str!("../../sql/verifier.sql").replace("<role>", "postgres");
+        execute(&primary, &function).await;
         let toml = format!(
             "[primary]\nurl = \"{url}\"\n[listen]\naddress = \"127.0.0.1:0\"\n[admin]\nlisten = \"\"\n\
              [[tables]]\nmatch = [\"cached\"]\n{auth}"
@@ -48,18 +55,18 @@ impl Guarded {
         Guarded { server, daemon, shutdown }
     }
 
-    fn url(&self, user: &str, password: &str, database: &str) -> String {
+    pub(super) fn url(&self, user: &str, password: &str, database: &str) -> String {
         format!("postgres://{user}:{password}@127.0.0.1:{}/{database}", self.daemon.address().port())
     }
 
-    async fn refused(&self, user: &str, password: &str) -> String {
+    pub(super) async fn refused(&self, user: &str, password: &str) -> String {
         match try_connect(&self.url(user, password, "postgres")).await {
             Ok(_) => panic!("{user} got in"),
             Err(error) => error.code().unwrap_or_else(|| panic!("{error:?}")).code().to_owned(),
         }
     }
 
-    async fn stop(self) {
+    pub(super) async fn stop(self) {
         self.shutdown.request("the test is done");
         self.daemon.finished().await.expect("a clean end");
     }

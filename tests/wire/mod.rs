@@ -9,10 +9,12 @@ mod encryption;
 mod false_primary;
 mod hostile;
 mod login;
+mod pool;
 mod raw;
 mod sessions;
 mod side_by_side;
 mod transactions;
+mod verifier;
 
 use crate::support::{client, mirror::Mirror, postgres::Database};
 

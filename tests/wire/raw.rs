@@ -100,6 +100,12 @@ impl RawClient {
         self.until_ready(usize::MAX).await
     }
 
+    /// Reads so many bytes.
+    pub(crate) async fn read_exactly(&mut self, bytes: usize) {
+        let mut buffer = vec![0; bytes.max(1)];
+        within(self.stream.read_exact(&mut buffer)).await.expect("so many bytes come");
+    }
+
     pub(crate) async fn byte(&mut self) -> Option<u8> {
         within(async { self.stream.read_u8().await.ok() }).await
     }

@@ -257,11 +257,12 @@ async fn memory_answers_while_the_primary_is_down() {
         assert_eq!(sqlstate(&client, "select name from plain where id = 1").await, "08006");
     }
     server.restart().unwrap();
-    // Only the client knows how it logged in: it has to do so again.
+    // Only clients can log in: until one has, there is nothing to go on with.
     wait_until("the primary is back", async || client::try_connect(&ports.url("postgres")).await.is_ok())
         .await;
-    assert_eq!(sqlstate(&client, "select name from plain where id = 1").await, "08006");
     let again = ports.client().await;
-    assert_eq!(value(&again, "select name from plain where id = 1").await, "name 1");
+    for client in [&client, &again, &client] {
+        assert_eq!(value(client, "select name from plain where id = 1").await, "name 1");
+    }
     ports.stop().await;
 }

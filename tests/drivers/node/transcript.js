@@ -102,10 +102,11 @@ async function main() {
     show(await heard);
     section("cancel");
     const pid = (await client.query("select pg_backend_pid() as pid")).rows[0].pid;
-    const running = attempt(client, "select pg_sleep(20)");
+    const running = client.query("select pg_sleep(20)").catch(told);
     await new Promise((resolve) => setTimeout(resolve, 300));
-    show((await other.query("select pg_cancel_backend($1)", [pid])).rows);
-    await running;
+    const canceled = (await other.query("select pg_cancel_backend($1)", [pid])).rows;
+    // Which of the two is known first is chance.
+    show(canceled, await running);
     await attempt(client, "select id from customer where id = 1");
     const slow = new Client({ connectionString: url, statement_timeout: 200, query_timeout: 5000, application_name: "slow" });
     await slow.connect();

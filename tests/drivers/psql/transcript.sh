@@ -208,7 +208,7 @@ select id from customer where id = 6;
 select current_database();
 SQL
 section watched until it is interrupted
-printf '%s\n' 'select id, name from customer where id = 30 \watch 0.05' | timeout -s INT 1 $psql 2>&1 | grep -v every | sort -u
+printf '%s\n' 'select id, name from customer where id = 30 \watch 0.05' | timeout -s INT 1 $psql 2>&1 | grep '^ 30 ' | sort -u
 
 if [ "$(psql --version | sed -E 's/[^0-9]*([0-9]+).*/\1/')" -ge 16 ]; then
     section bind
