@@ -8,7 +8,7 @@ use super::{
     backend,
     client::End,
     error::Problem,
-    frame::{Bind, Frame, Object, expand_formats},
+    frame::{Bind, Fields, Frame, Object, expand_formats},
     local::Form,
     policy::{self, ByName},
     session::{DropsStatements, Mode, Segment, Session},
@@ -476,6 +476,9 @@ impl Session {
     }
 
     pub(super) async fn on_flush(&mut self, frame: &Frame) -> Result<(), End> {
+        if !frame.body().is_empty() {
+            return self.malformed(frame.clone()).await;
+        }
         if let (Some(upstream), Mode::Upstream) = (&mut self.upstream, self.segment.mode) {
             upstream.write(&frame.bytes);
         }
@@ -484,6 +487,10 @@ impl Session {
 
     pub(super) async fn on_sync(&mut self, frame: &Frame) -> Result<(), End> {
         if std::mem::take(&mut self.owes_sync) && !self.turn_over(Reason::Transaction, false).await? {
+            return Ok(());
+        }
+        // A Sync with a body is an error of the primary's, and a Sync all the same.
+        if !frame.body().is_empty() && !self.turn_over(Reason::Unsupported, true).await? {
             return Ok(());
         }
         if self.segment.mode == Mode::Upstream {
@@ -499,10 +506,20 @@ impl Session {
     }
 
     /// A body that cannot be read: the primary says what is wrong with it, as it reads it in parts and
-    /// may find something else first.
+    /// may find something else first. In another encoding than UTF-8 it may even be right.
     pub(super) async fn malformed(&mut self, frame: Frame) -> Result<(), End> {
         if self.turn_over(Reason::Unsupported, false).await? {
-            self.forward(&frame, Expect::Bind);
+            let name = Fields(frame.body()).string().unwrap_or_default();
+            let expect = match frame.tag() {
+                b'P' if !name.is_empty() => {
+                    Expect::Parse { name: Bytes::copy_from_slice(name), previous: None }
+                }
+                b'D' => Expect::DescribePortal,
+                b'E' => Expect::Execute,
+                b'C' => Expect::Close { statement: None },
+                _ => Expect::Bind,
+            };
+            self.forward(&frame, expect);
         }
         Ok(())
     }

@@ -55,7 +55,7 @@ impl Frame {
 
     pub(super) fn parse(&self) -> Result<Parse<'_>, Malformed> {
         let mut fields = Fields(self.body());
-        let name = fields.string()?;
+        let name = fields.name()?;
         let text = fields.string()?;
         let count = fields.count()?;
         let mut types = Vec::new();
@@ -68,8 +68,8 @@ impl Frame {
 
     pub(super) fn bind(&self) -> Result<Bind<'_>, Malformed> {
         let mut fields = Fields(self.body());
-        let portal = fields.string()?;
-        let statement = fields.string()?;
+        let portal = fields.name()?;
+        let statement = fields.name()?;
         let param_formats = fields.formats()?;
         let count = fields.count()?;
         let mut params = Vec::new();
@@ -99,7 +99,7 @@ impl Frame {
             b"P" => Object::Portal,
             _ => return Err(Malformed),
         };
-        let name = fields.string()?;
+        let name = fields.name()?;
         fields.end()?;
         Ok((object, name))
     }
@@ -107,7 +107,7 @@ impl Frame {
     /// Execute: the portal, and how many rows at most; 0 for all.
     pub(super) fn execute(&self) -> Result<(&[u8], u64), Malformed> {
         let mut fields = Fields(self.body());
-        let portal = fields.string()?;
+        let portal = fields.name()?;
         // PostgreSQL takes a negative count for "all" as well (FETCH_ALL in exec_execute_message).
         let rows = u64::try_from(fields.i32()?).unwrap_or(0);
         fields.end()?;
@@ -170,6 +170,12 @@ impl<'a> Fields<'a> {
         let text = self.bytes(end)?;
         self.bytes(1)?;
         Ok(text)
+    }
+
+    /// A name that we can keep: the primary refuses others, or reads them in the client's encoding.
+    fn name(&mut self) -> Result<&'a [u8], Malformed> {
+        let name = self.string()?;
+        std::str::from_utf8(name).map(str::as_bytes).map_err(|_| Malformed)
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
@@ -280,6 +286,11 @@ mod tests {
             assert_eq!(frame(b'B', body).bind(), Err(Malformed));
         }
         assert_eq!(frame(b'D', b"Xx\0").named(), Err(Malformed));
+        // Names that are not UTF-8.
+        assert_eq!(frame(b'D', b"S\xff\0").named(), Err(Malformed));
+        assert_eq!(frame(b'E', b"\xff\0\0\0\0\0").execute(), Err(Malformed));
+        assert_eq!(frame(b'P', b"\xff\0select 1\0\0\0").parse(), Err(Malformed));
+        assert_eq!(frame(b'B', b"p\0\xff\0\0\0\0\0\0\0").bind(), Err(Malformed));
     }
 
     #[test]

@@ -243,6 +243,13 @@ async fn answers_of_a_false_primary() {
     betrayed.mirror.stop().await;
 }
 
+async fn whatever_comes(client: &mut TcpStream) -> std::io::Result<Vec<u8>> {
+    let mut bytes = vec![0; 4096];
+    let read = client.read(&mut bytes).await?;
+    bytes.truncate(read);
+    Ok(bytes)
+}
+
 /// Asks for a login by SCRAM, answers the first message with what `first` makes of the client's nonce,
 /// the second with `last`, and lets it in.
 async fn false_scram(first: fn(&str) -> String, last: &'static [u8]) -> Result<Connection, PrimaryError> {
@@ -251,16 +258,15 @@ async fn false_scram(first: fn(&str) -> String, last: &'static [u8]) -> Result<C
         format!("postgres://app:sesame@{}/app?sslmode=disable", listener.local_addr().expect("an address"));
     let serve = async move {
         let (mut client, _) = listener.accept().await?;
-        client.read(&mut [0; 1000]).await?;
+        whatever_comes(&mut client).await?;
         client.write_all(&sasl(10, b"SCRAM-SHA-256\0\0")).await?;
-        let mut bytes = vec![0; 1000];
-        let read = client.read(&mut bytes).await?;
-        let text = String::from_utf8_lossy(&bytes[..read]).into_owned();
+        let sent = whatever_comes(&mut client).await?;
+        let text = String::from_utf8_lossy(&sent).into_owned();
         let nonce = text.rsplit_once("r=").map(|(_, nonce)| nonce.to_owned()).unwrap_or_default();
         client.write_all(&sasl(11, first(&nonce).as_bytes())).await?;
-        client.read(&mut bytes).await?;
+        whatever_comes(&mut client).await?;
         client.write_all(&[sasl(12, last), welcome()].concat()).await?;
-        while client.read(&mut bytes).await? > 0 {}
+        while !whatever_comes(&mut client).await?.is_empty() {}
         std::io::Result::Ok(())
     };
     let target = Target::parse(&millpond::config::Primary {
