@@ -312,20 +312,24 @@ fn resident() -> usize {
     statm.split(' ').nth(1).and_then(|pages| pages.parse::<usize>().ok()).expect("a number") * 4096
 }
 
-/// In a process of its own, where nothing else takes memory.
-#[test]
-fn an_idle_session_is_small() {
-    let test = std::env::current_exe().expect("this program");
-    let name = "wire::pool::idle_sessions_are_measured";
-    let run = std::process::Command::new(test).args(["--ignored", "--exact", "--nocapture", name]).output();
-    let run = run.expect("it runs");
-    let said = String::from_utf8_lossy(&run.stdout).into_owned() + &String::from_utf8_lossy(&run.stderr);
-    assert!(run.status.success() && said.contains("1 passed"), "{said}");
-}
+/// Set in the process that the next test starts.
+const ALONE: &str = "MILLPOND_TEST_ALONE";
 
+/// Runs again in a process of its own, where nothing else takes memory, and measures there.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "measures its process: an_idle_session_is_small runs it"]
-async fn idle_sessions_are_measured() {
+async fn an_idle_session_is_small() {
+    if std::env::var_os(ALONE).is_none() {
+        let test = std::env::current_exe().expect("this program");
+        let name = "wire::pool::an_idle_session_is_small";
+        let run = tokio::process::Command::new(test)
+            .args(["--exact", "--nocapture", name])
+            .env(ALONE, "1")
+            .output();
+        let run = run.await.expect("it runs");
+        let said = String::from_utf8_lossy(&run.stdout).into_owned() + &String::from_utf8_lossy(&run.stderr);
+        assert!(run.status.success() && said.contains("1 passed"), "{said}");
+        return;
+    }
     let database = newest().database().await;
     let ports = Ports::start(&database, &bounded(RELAY, 8, "20s")).await;
     let sessions = std::env::var("MILLPOND_TEST_SESSIONS").ok().and_then(|n| n.parse().ok()).unwrap_or(400);
