@@ -164,8 +164,10 @@ impl Session {
 
     pub(super) async fn on_bind(&mut self, frame: Frame) -> Result<(), End> {
         let Ok(bind) = frame.bind() else {
-            // The primary looks for the statement first.
-            let name = frame.bound_statement().map(Bytes::copy_from_slice).unwrap_or_default();
+            // The primary looks for the statement as soon as it has read its name.
+            let Ok(name) = frame.bound_statement().map(Bytes::copy_from_slice) else {
+                return self.malformed(frame).await;
+            };
             if self.is_gone(&name) {
                 return self.fail(Problem::NoStatement(text(&name)));
             }

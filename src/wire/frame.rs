@@ -87,8 +87,8 @@ impl Frame {
     /// The statement that a Bind names, also where the rest of it cannot be read.
     pub(super) fn bound_statement(&self) -> Result<&[u8], Malformed> {
         let mut fields = Fields(self.body());
-        fields.string()?;
-        fields.string()
+        fields.name()?;
+        fields.name()
     }
 
     /// Describe and Close: 'S' or 'P', and the name.

@@ -114,9 +114,8 @@ async fn malformed_bodies_are_the_primarys_to_word() {
             }
         }
     }
-    let mut seen = 0;
+    let (mut seen, mut different) = (0, Vec::new());
     for message in bad {
-        // A fresh session where an earlier message may have ended one.
         let script = [
             query("deallocate all"),
             parse("s", by_id, &[23]),
@@ -132,12 +131,18 @@ async fn malformed_bodies_are_the_primarys_to_word() {
         there.send(&script).await;
         let expected = comparable(there.until_closed().await);
         let actual = comparable(here.until_closed().await);
-        // What is wrong with the framing or the order ends a session on both sides; the texts of FATAL
-        // errors may come from either.
-        assert_eq!(actual, expected, "{}", message.escape_ascii());
+        if actual != expected {
+            different.push((message.escape_ascii().to_string(), actual, expected));
+        }
         seen += 1;
         (here, there) = ports.raw().await;
     }
+    assert!(
+        different.is_empty(),
+        "{} of {seen}: {:#?}",
+        different.len(),
+        &different[..different.len().min(20)]
+    );
     assert!(seen > 300, "{seen}");
     ports.stop().await;
 }
