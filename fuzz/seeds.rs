@@ -76,6 +76,7 @@ fn scram() -> Vec<Vec<u8>> {
             inputs.push(input(choice, first, proof));
         }
         inputs.push(input(choice, b"r=abcdef,s=c2FsdA==,i=1", b"v=AAAA"));
+        inputs.push(input(choice, b"more,s=c2FsdA==,i=4096", b"v=AAAA"));
     }
     inputs.push(input(0, b"", b"SCRAM-SHA-256$4096:c2FsdA==$AAAA:AAAA"));
     inputs
