@@ -231,7 +231,7 @@ impl Problem {
                 "28000",
                 "channel binding cannot be handed on between two encrypted connections",
             )
-            .with_hint("Connect with channel_binding=disable, or set auth.method = \"scram\"."),
+            .with_hint("Connect with channel_binding=disable, or set auth.method = \"verifier\"."),
             Problem::Password { user } => {
                 Report::fatal("28P01", format!("password authentication failed for user \"{user}\""))
             }
