@@ -73,7 +73,8 @@ copied two	2.5
 bad,row,here
 \.
 select what, amount from office.ledger where id > 40 order by id;
-copy customer to stdout with (format csv);
+-- Without ORDER BY the rows may come in any order.
+copy (select * from customer order by id) to stdout with (format csv);
 copy (select id from customer where id < 4) to stdout (format binary) \g binary.out
 \! md5sum < binary.out
 begin;
