@@ -112,6 +112,11 @@ async fn prepare(target: &Target, begin: &[String]) -> Result<Connection, Source
     Ok(connection)
 }
 
+/// How long rows gather while fewer bytes than [`GATHERED`] come at once; short enough that the primary
+/// never waits for room in the socket.
+const GATHER: std::time::Duration = std::time::Duration::from_micros(200);
+const GATHERED: u64 = 48 * 1024;
+
 /// Takes ranges from the list until it is empty, then gives the locks back.
 async fn copy_all(connection: &mut Connection, work: &Work) -> Result<(), SourceError> {
     let mut stop = work.stop.clone();
@@ -167,6 +172,11 @@ async fn copy_range(
         table.bytes.fetch_add(bytes, Ordering::Relaxed);
         if ready {
             break;
+        }
+        if bytes < GATHERED {
+            // The thread has nothing else to do, and a read for each buffer of the primary's would take a
+            // processor's time from it: on a small machine they share the processors.
+            std::thread::sleep(GATHER);
         }
         tokio::select! {
             biased;

@@ -85,7 +85,9 @@ struct Port {
 impl Port {
     async fn open(listen: &str, more: &str) -> Port {
         let database = newest().database().await;
-        execute(&database.connect().await, "create table cached (id int primary key)").await;
+        let primary = database.connect().await;
+        execute(&primary, "create table cached (id int primary key); alter role postgres password 'sesame'").await;
+        execute(&primary, &include_str!("../../sql/verifier.sql").replace("<role>", "postgres")).await;
         let toml = format!(
             "[primary]\nurl = \"{}\"\n[admin]\nlisten = \"\"\n[[tables]]\nmatch = [\"cached\"]\n\
              [listen]\naddress = \"127.0.0.1:0\"\n{listen}\n{more}",
@@ -232,12 +234,13 @@ async fn logins_are_bound_to_our_certificate() {
     let authority = Authority::new();
     authority.issue("server");
     authority.issue("other");
-    let auth = "[auth]\nmethod = \"scram\"\n[auth.users]\npostgres = \"sesame\"";
-    let port = Port::open(&authority.listen(), auth).await;
     let tls = Tls::new(&authority.path("ca.crt"), None, &[ALPN]);
     let ours = tls.clone().bound_to(&authority.path("server.crt"));
     let others = tls.clone().bound_to(&authority.path("other.crt"));
-    for direct in [false, true] {
+    let scram = "[auth]\nmethod = \"scram\"\n[auth.users]\npostgres = \"sesame\"";
+    let verifier = "[auth]\nmethod = \"verifier\"\nallow_trust = true";
+    for (auth, direct) in [(scram, false), (scram, true), (verifier, false), (verifier, true)] {
+        let port = Port::open(&authority.listen(), auth).await;
         let client = port.login(&ours, direct).await.unwrap();
         assert_eq!(value(&client, "select current_user").await, "postgres");
         let error = port.login(&others, direct).await.map(drop).unwrap_err();
@@ -249,8 +252,8 @@ async fn logins_are_bound_to_our_certificate() {
         );
         // A client that cannot bind (NoTls in the library's terms: flag "n") is let in as well.
         assert!(port.login(&tls, direct).await.is_ok());
+        port.stop().await;
     }
-    port.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
