@@ -86,7 +86,8 @@ impl Port {
     async fn open(listen: &str, more: &str) -> Port {
         let database = newest().database().await;
         let primary = database.connect().await;
-        execute(&primary, "create table cached (id int primary key); alter role postgres password 'sesame'").await;
+        execute(&primary, "create table cached (id int primary key); alter role postgres password 'sesame'")
+            .await;
         execute(&primary, &include_str!("../../sql/verifier.sql").replace("<role>", "postgres")).await;
         let toml = format!(
             "[primary]\nurl = \"{}\"\n[admin]\nlisten = \"\"\n[[tables]]\nmatch = [\"cached\"]\n\
